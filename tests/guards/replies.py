@@ -71,28 +71,28 @@ WHILE_RAISED = (
         "in a raised conversation each reply carries the way to a human",
         f"{RAISED}::test_each_reply_carries_it_until_a_person_closes[I can't breathe]",
         ASKING,
-        "with_notice(completion.text, prompt.messages, raised, config)",
-        "with_notice(completion.text, prompt.messages, None, config)",
+        "with_notice(completion.text, danger, config)",
+        "with_notice(completion.text, replace(danger, raised=None), config)",
     ),
     guard(
         "a raised conversation's notice is stronger than an urgent one",
         f"{RAISED}::test_a_message_with_danger_of_its_own_has_one_notice",
         REPLIES,
-        " or (raised and found.level is Level.URGENT)",
+        " or (self.raised and self.found.level is Level.URGENT)",
     ),
     guard(
         "in a raised conversation a failure notice carries the way to a human",
         f"{RAISED}::test_a_failure_notice_carries_it",
         ASKING,
-        "with_notice(notice, newest_versions(job.messages), raised_level(job, fence, config), config)",
-        "with_notice(notice, newest_versions(job.messages), None, config)",
+        "with_notice(failure_notice(config), danger, config)",
+        "with_notice(failure_notice(config), replace(danger, raised=None), config)",
     ),
     guard(
         "in a raised conversation no reply advises against help",
         f"{RAISED}::test_no_reply_advises_against_help_although_the_model_saw_no_danger",
         REPLIES,
-        "(raised is not None or _tells_of_danger(prompt, config))",
-        "_tells_of_danger(prompt, config)",
+        "(danger.level is not None or",
+        "((danger.found is not None) or",
     ),
     guard(
         "while Postgres is away, the platform's history tells of danger",
@@ -150,15 +150,15 @@ SILENCE = (
         "a silent bot asks no AI",
         f"{SILENT}::test_no_ai_is_asked_and_the_reply_has_the_notice[I can't breathe]",
         ASKING,
-        "reply = silent_reply(prompt.messages, raised, config)",
-        "reply = None",
+        "prompt_of(job, fence, config, timeout), silent_reply(danger, config)",
+        "prompt_of(job, fence, config, timeout), None",
     ),
     guard(
         "a bot stays silent until a person closes the conversation",
         f"{SILENT}::test_until_a_person_closes_it",
         REPLIES,
-        "if not is_silent or _level_of(messages, raised, config) in",
-        "if not is_silent or _level_of(messages, None, config) in",
+        "if not is_silent or danger.level in",
+        "if not is_silent or (danger.found and danger.found.level) in",
     ),
     guard(
         "an urgent match silences no bot",
@@ -171,8 +171,8 @@ SILENCE = (
         "a silent bot's reply is more than the notice, so it answers in a history",
         f"{SILENT}::TestOneReplyForEachMessage::test_without_ids_if_the_history_has_the_reply[True-reply]",
         REPLIES,
-        "    return with_notice(silence(config), messages, raised, config)",
-        '    return with_notice("", messages, raised, config)',
+        "    return with_notice(silence(config), danger, config)",
+        '    return with_notice("", danger, config)',
     ),
 )
 
@@ -184,7 +184,7 @@ KEPT_BACK = (
         "a refused reply reaches no patient",
         CLAIMS,
         ASKING,
-        "            self._check(completion.text, prompt, raised, config)\n",
+        "            self._check(completion.text, prompt, danger)\n",
     ),
     guard(
         "a reply that claims to be a doctor's is always refused",
@@ -197,15 +197,14 @@ KEPT_BACK = (
         "advice against help counts only in danger",
         f"{REFUSED}::TestRefusing::test_what_is_no_harm_to_a_patient_without_danger_is_given",
         REPLIES,
-        "level is not None and (raised is not None or _tells_of_danger(prompt, config))",
+        "level is not None and (danger.level is not None or _told_before(prompt, danger))",
         "level is not None",
     ),
     guard(
         "danger that was told before counts",
         f"{REFUSED}::TestRefusing::test_danger_that_was_told_before_counts",
         REPLIES,
-        "    if any(screen(rules, [content]) for content in before):\n        return True\n",
-        "    list(before)\n",
+        " or _told_before(prompt, danger)",
     ),
     guard(
         "what is refused is not shown while it is written",
@@ -217,8 +216,8 @@ KEPT_BACK = (
         "a failure notice carries the way to help",
         f"{REFUSED}::TestTheFailureNotice::test_carries_the_way_to_help",
         ASKING,
-        "return with_notice(notice, newest_versions(job.messages), raised_level(job, fence, config), config)",
-        "return notice",
+        "with_notice(failure_notice(config), danger, config)",
+        "failure_notice(config)",
     ),
     guard(
         "no phrase of a reply goes over the end of a sentence",
@@ -284,6 +283,7 @@ CONFIGURED = (
 )
 
 EVIDENCE = "unit/test_evidence.py"
+DEFECTS, READER = "unit/test_rule_defects.py", "safety/reader.py"
 FINDINGS = "contract/test_findings.py"
 
 KEPT = (
@@ -291,15 +291,29 @@ KEPT = (
         "each message keeps what the rules have found in it",
         f"{EVIDENCE}::test_a_message_keeps_its_danger[answer-I can't breathe]",
         ASKING,
-        "replace(ended, findings=_findings(job, config))",
+        "replace(ended, findings=danger.findings)",
         "ended",
     ),
     guard(
-        "a defect of the rules keeps no job from its end",
-        f"{EVIDENCE}::test_a_defect_of_the_rules_keeps_no_job_from_its_end",
-        ASKING,
-        "        _log_defect(job, error)\n        return ()",
-        "        raise",
+        "a defect of the shipped rules keeps no job from its end",
+        f"{DEFECTS}::TestOfTheShippedRules::test_a_job_ends_as_without_danger[answer]",
+        READER,
+        "                return None\n            self",
+        "                raise ValueError\n            self",
+    ),
+    guard(
+        "a defect of a tenant's rules hides no danger",
+        f"{DEFECTS}::TestOfATenantsRules::test_the_shipped_ones_find_danger",
+        READER,
+        "            self._rules = shipped()\n\n",
+        "            return None\n\n",
+    ),
+    guard(
+        "a defect of the rules for replies costs no reply",
+        f"{DEFECTS}::TestOfTheShippedRules::test_a_reply_is_given_although_the_rules_for_replies_can_not_read_it",
+        READER,
+        "            return None\n\n    def _named",
+        "            raise\n\n    def _named",
     ),
     *(
         guard(

@@ -68,9 +68,9 @@ GUARDS = (
     guard(
         "danger is looked for although the tenant's rules can't be read",
         f"{UNIT}::TestWithoutStores::test_danger_is_found_although_the_rules_can_not_be_read",
-        "intake/danger.py",
-        "            return shipped()\n",
-        "            raise\n",
+        "safety/reader.py",
+        "                self._rules = shipped()\n",
+        "                raise\n",
     ),
     guard(
         "without stores the rules count that were read for another bot",

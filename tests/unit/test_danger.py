@@ -21,11 +21,11 @@ from message_handler.domain.raised import Raised
 from message_handler.domain.records import NoticeRecord
 from message_handler.drivers import combiner
 from message_handler.drivers.combiner import Combiner
-from message_handler.intake import danger
 from message_handler.intake.intake import Intake
 from message_handler.intake.requests import request_of
 from message_handler.protocol.results import Accepted
 from message_handler.queue.codec import decode
+from message_handler.safety import reader
 from message_handler.safety.notices import notice_of
 from message_handler.safety.rules import shipped
 from message_handler.safety.screening import screen
@@ -108,7 +108,7 @@ class TestEachAnswer:
             read.append(0 if kwargs.get("only_joined") else len(texts))
             return screen(rules, texts, **kwargs)
 
-        monkeypatch.setattr(danger, "screen", counts)
+        monkeypatch.setattr(reader, "screen", counts)
         for number in range(12):
             service.post(says(f"question {number}", f"m{number}"))
         assert sum(read) == 12
@@ -308,7 +308,7 @@ class TestWhateverBecomesOfTheRequest:
         def breaks(*_: Any) -> None:
             raise RuntimeError(CANARY)
 
-        monkeypatch.setattr(danger, "screen", breaks)
+        monkeypatch.setattr(reader, "screen", breaks)
         assert service.post(says(EMERGENCY, "m0")).status == 202
 
     def test_a_text_that_is_too_long_is_looked_at_where_it_ends(self, service: Service) -> None:

@@ -57,13 +57,3 @@ def test_a_failed_job_keeps_them_too(service: Service) -> None:
     job_id = service.post(says(EMERGENCY, "m0")).body["ai_job_id"]
     assert [found.level for found in ended(service).findings] == ["emergency"]
     assert read(service, job_id)["status"] == "failed"
-
-
-def test_a_defect_of_the_rules_keeps_no_job_from_its_end(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(*_: object) -> None:
-        raise ZeroDivisionError(CANARY)
-
-    service.post(says(EMERGENCY, "m0"))
-    monkeypatch.setattr("message_handler.worker.asking.findings_in", breaks)
-    job = ended(service)
-    assert (job.status, job.findings) == ("completed", ())

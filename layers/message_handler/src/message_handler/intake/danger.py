@@ -29,8 +29,7 @@ from message_handler.metrics import Meter
 from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
 from message_handler.safety.notices import is_configured, notice_of, notice_texts, plain
-from message_handler.safety.rules import Rules, shipped
-from message_handler.safety.screening import Screened, screen
+from message_handler.safety.reader import Reader
 from message_handler.tiers.failover import Failover
 
 _log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ NOTICE_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """What intake does about danger in one conversation. `queue` wakes deliveries."""
+    """What intake does about danger in one conversation. `queue` wakes deliveries. `reader` has the tenant's rules."""
 
     key: ConversationKey
     bot_id: str | None
@@ -51,6 +50,7 @@ class Alarm:
     archive: Archive
     queue: Queue
     bots: BotConfigService
+    reader: Reader
     clock: Callable[[], float]
     meter: Meter
 
@@ -90,7 +90,7 @@ class Alarm:
             if left < 0:
                 break
             newest.insert(0, message.content)
-        together = self._screened(newest, only_joined=True) if len(newest) > 1 else None
+        together = self.reader.screen(newest, only_joined=True) if len(newest) > 1 else None
         said = {message.content for message in messages}
         shares = [share for index, share in together.findings.items() if newest[index] in said] if together else []
         return max([own, *shares] if own else shares, key=lambda each: each.level, default=None)
@@ -107,7 +107,7 @@ class Alarm:
         """The ids of a request's messages with an emergency or a crisis."""
         if found is None or found.level is Level.URGENT:
             return frozenset()
-        together = self._screened([message.content for message in messages])
+        together = self.reader.screen([message.content for message in messages])
         shares = together.findings.items() if together else ()
         return frozenset(messages[index].message_id for index, share in shares if share.level is not Level.URGENT)
 
@@ -154,7 +154,7 @@ class Alarm:
             bot_id,
             found.level.value,
             found.rule,
-            self._rules().version,
+            self.reader.rules.version,
             notice,
             tuple(id_ for message in messages if (id_ := message.turn_id)),
             now,
@@ -177,24 +177,8 @@ class Alarm:
                 self.queue.send(DeliveryRecord(self.key))
 
     def _worst(self, texts: Sequence[str]) -> Finding | None:
-        found = self._screened(texts)
+        found = self.reader.screen(texts)
         return max(found.findings.values(), key=lambda each: each.level) if found else None
-
-    def _screened(self, texts: Sequence[str], *, only_joined: bool = False) -> Screened | None:
-        """What the rules find. A text that breaks the rules' engine is answered like any other."""
-        try:
-            return screen(self._rules(), texts, only_joined=only_joined)
-        except Exception as error:  # noqa: BLE001  a defect of the engine must cost no message
-            _log.error("the safety rules can't read a text", extra=_named(error))
-            return None
-
-    def _rules(self) -> Rules:
-        """The tenant's rules, or all shipped ones if they can't be had. Raises nothing."""
-        try:
-            return self.bots.rules_of(self.key, self.bot_id)
-        except Exception as error:  # noqa: BLE001  whatever fails, danger is looked for
-            _log.error("the tenant's safety rules can't be read: the shipped ones count", extra=_named(error))
-            return shipped()
 
     def _config(self) -> dict[str, Any]:
         """The bot's configuration, or the default one. Raises nothing: a notice needs words, whatever fails."""

@@ -36,6 +36,7 @@ from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
 from message_handler.ports.tier import Tier
 from message_handler.protocol.results import Accepted
+from message_handler.safety.reader import Reader
 from message_handler.settings import Settings
 from message_handler.tiers.failover import Failover
 
@@ -84,7 +85,16 @@ class Intake:
         """
         queue = self.delivery_queue or self.queue
         alarm = Alarm(
-            key, request.bot_id, correlation_id, self.tiers, self.archive, queue, self.bots, self.clock, self.meter
+            key,
+            request.bot_id,
+            correlation_id,
+            self.tiers,
+            self.archive,
+            queue,
+            self.bots,
+            Reader(lambda: self.bots.rules_of(key, request.bot_id)),
+            self.clock,
+            self.meter,
         )
         try:
             said = read_turns(request, alarm.recognise(), newest=self.settings.history_turns)

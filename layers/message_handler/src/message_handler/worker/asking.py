@@ -15,23 +15,14 @@ from message_handler.domain import history
 from message_handler.domain.conversations import Turn
 from message_handler.domain.edits import newest_versions
 from message_handler.domain.errors import TRANSIENT, AIError, Contended, MessageHandlerError, RequestError
-from message_handler.domain.jobs import Job, JobError, JobStatus, MessageFinding, Progress, Provenance, Usage
+from message_handler.domain.jobs import Job, JobError, JobStatus, Progress, Provenance, Usage
 from message_handler.domain.messages import shown_id
 from message_handler.domain.notices import failure_notice
-from message_handler.domain.safety import Level
 from message_handler.metrics import Meter
 from message_handler.ports.archive import Fence
 from message_handler.ports.tier import Tier
-from message_handler.safety.tenants import rules_of
 from message_handler.settings import Settings
-from message_handler.worker.replies import (
-    findings_in,
-    is_refused,
-    raised_level,
-    silent_reply,
-    with_disclosure,
-    with_notice,
-)
+from message_handler.worker.replies import Danger, is_refused, silent_reply, with_disclosure, with_notice
 
 _log = logging.getLogger(__name__)
 
@@ -88,46 +79,48 @@ class Asking:
     def ask(self, job: Job, fence: Fence | None) -> Answer:
         """Run the AI. Raises Stopped or Joined."""
         began = self.clock()
-        reply, usage, error, provenance = None, None, None, None
+        reply, usage, failure, provenance, read = None, None, None, None, None
         config, limit = self.bots.default, self.settings.ai_timeout
         try:
             config = self._configuration(job, fence)
+            danger = read = Danger.of(job, fence, config)
             if self.ai is None:
                 raise AIError("processing_failed", "The message could not be processed.")
             limit = _limit(config, self.settings.ai_timeout)
             timeout = min(limit, self.deadline - began - COMMIT_SECONDS)
             if timeout <= 0:
                 raise AIError("deadline_exceeded", "The answer took longer than one run may take.")
-            prompt, raised = prompt_of(job, fence, config, timeout), raised_level(job, fence, config)
-            reply = silent_reply(prompt.messages, raised, config)
+            prompt, reply = prompt_of(job, fence, config, timeout), silent_reply(danger, config)
             if reply is None:
                 shows_text = config["meta_data"].get("show_partial_reply", False)
-                may_show = (lambda text: not is_refused(text, prompt, raised, config)) if shows_text else None
+                may_show = (lambda text: not is_refused(text, prompt, danger)) if shows_text else None
                 watch = self._watch(job, limit + COMMIT_SECONDS, may_show)
                 watch("")  # a slow store may have used up the lease, or messages may have joined meanwhile
                 _log_asking(job, fence)
-                provenance = _provenance(config, config["core_ai"])
+                provenance = _provenance(config, config["core_ai"], danger)
                 completion = self._complete(config["core_ai"], prompt, watch)
                 usage = completion.usage
                 if completion.by_fallback:
-                    provenance = _provenance(config, config["core_ai"]["fallback"])
-                self._check(completion.text, prompt, raised, config)
-                reply = with_notice(completion.text, prompt.messages, raised, config)
+                    provenance = _provenance(config, config["core_ai"]["fallback"], danger)
+                self._check(completion.text, prompt, danger)
+                reply = with_notice(completion.text, danger, config)
             reply = with_disclosure(reply, _known(job, fence), config, self.clock())
-        except AIError as failure:
-            if failure.code == "ai_not_configured":
+        except AIError as failed:
+            if failed.code == "ai_not_configured":
                 self.meter.add("AINotConfigured")
-            error = JobError(failure.code, str(failure), _failure_notice(job, fence, config))
+            failure = failed.code, str(failed)
         except Contended:
             raise
         except RequestError as refused:
             # The bot was deactivated or deleted after the message was accepted.
-            error = JobError("bot_unavailable", refused.detail, _failure_notice(job, fence, config))
+            failure = "bot_unavailable", refused.detail
+        danger = read or Danger.of(job, fence, config)
+        error = JobError(*failure, with_notice(failure_notice(config), danger, config)) if failure else None
         now = self.clock()
         if provenance:
             self.meter.add("AITime", 1000 * (now - began))
         ended = _ended(job, reply, usage, error, provenance, now)
-        return Answer(replace(ended, findings=_findings(job, config)), limit + COMMIT_SECONDS)
+        return Answer(replace(ended, findings=danger.findings), limit + COMMIT_SECONDS)
 
     def _configuration(self, job: Job, fence: Fence | None) -> dict[str, Any]:
         if fence and fence.bot_id:
@@ -146,9 +139,9 @@ class Asking:
             _log.error("an AI provider broke", extra=prompt.log_fields | {"error": type(error).__name__})
             raise AIError("ai_failed", "The AI failed unexpectedly.") from None
 
-    def _check(self, reply: str, prompt: Prompt, raised: Level | None, config: dict[str, Any]) -> None:
+    def _check(self, reply: str, prompt: Prompt, danger: Danger) -> None:
         """Raises AIError for a reply that the patient must not read. No other AI is asked: the failure is visible."""
-        if is_refused(reply, prompt, raised, config):
+        if is_refused(reply, prompt, danger):
             self.meter.add("RepliesRefused")
             _log.warning("a reply is refused", extra=prompt.log_fields)
             raise AIError("reply_refused", "The AI's reply claims to be a doctor's, or advises against getting help.")
@@ -231,7 +224,7 @@ def _limit(config: dict[str, Any], default: float) -> float:
     return sum(float(core["timeout_seconds"] or default) for core in (core_ai, core_ai.get("fallback")) if core)
 
 
-def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
+def _provenance(config: dict[str, Any], core_ai: dict[str, Any], danger: Danger) -> Provenance:
     """What is about to be asked. A configuration that an earlier release has shared in Redis has no revision."""
     provider = provider_of(core_ai)
     return Provenance(
@@ -241,34 +234,8 @@ def _provenance(config: dict[str, Any], core_ai: dict[str, Any]) -> Provenance:
         core_ai.get("revision"),
         provider.model(core_ai),
         simulated=provider.simulated,
-        rules_version=rules_of(config["platform"]).version,
+        rules_version=danger.rules_version,
     )
-
-
-def _findings(job: Job, config: dict[str, Any]) -> tuple[MessageFinding, ...]:
-    """Danger in the job's messages. A defect of the rules must not keep a job from its end."""
-    try:
-        return findings_in(newest_versions(job.messages), config)
-    except Exception as error:  # noqa: BLE001  see above
-        _log_defect(job, error)
-        return ()
-
-
-def _failure_notice(job: Job, fence: Fence | None, config: dict[str, Any]) -> str:
-    """The bot's failure notice. A patient in danger gets the way to help with it.
-
-    A defect of the rules must not keep a job from its end: this is also the notice of a job that is given up.
-    """
-    notice = failure_notice(config)
-    try:
-        return with_notice(notice, newest_versions(job.messages), raised_level(job, fence, config), config)
-    except Exception as error:  # noqa: BLE001  see above
-        _log_defect(job, error)
-        return notice
-
-
-def _log_defect(job: Job, error: Exception) -> None:
-    _log.error("the safety rules can't read a text", extra={**job.log_fields, "error": type(error).__name__})
 
 
 def _ended(
