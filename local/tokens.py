@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--scope",
         action="append",
-        choices=["messages", "admin"],
+        choices=["messages", "admin", "deployment"],
         help="a scope of the token; may be repeated (default: messages)",
     )
     parser.add_argument(

@@ -23,11 +23,16 @@ HELLO = {"messages": [{"role": "user", "content": f"[slow:20] hello {MARK}", "me
 
 @dataclass(frozen=True)
 class Token:
-    """A caller's access token. `tenant` is None if it names none."""
+    """A caller's access token. `tenant` is None if it names none. `is_owner`: it has the deployment's scope too."""
 
     tenant: str | None
     scope: Scope
     expires: float = 3600
+    is_owner: bool = False
+
+    @property
+    def scopes(self) -> list[str]:
+        return [self.scope, *(["deployment"] if self.is_owner else [])]
 
 
 @dataclass(frozen=True)

@@ -342,13 +342,24 @@ def configuration_routes(kind: RecordKind) -> dict[tuple[str, str], Route]:
 
     def put_record(call: Call) -> tuple[int, dict[str, Any], Headers]:
         created, shown = parts().configuration.put(
-            kind, call.platform_id, call.path(id_field), call.body(), actor=call.actor, expected=expected(call)
+            kind,
+            call.platform_id,
+            call.path(id_field),
+            call.body(),
+            actor=call.actor,
+            expected=expected(call),
+            is_owner=call.is_owner,
         )
         return HTTPStatus.CREATED if created else HTTPStatus.OK, shown.record, etag(shown)
 
     def delete_record(call: Call) -> tuple[int, dict[str, Any]]:
         parts().configuration.delete(
-            kind, call.platform_id, call.path(id_field), actor=call.actor, expected=expected(call)
+            kind,
+            call.platform_id,
+            call.path(id_field),
+            actor=call.actor,
+            expected=expected(call),
+            is_owner=call.is_owner,
         )
         return HTTPStatus.OK, {"deleted": True}
 

@@ -8,6 +8,7 @@ IDENTITY = "http/identity.py"
 MATRIX = "unit/test_authorisation.py::test_each_caller_gets_only_what_it_may"
 REFUSALS = "unit/test_identity.py::TestRefusals"
 LIMIT = "unit/test_rate_limit.py::TestPosting"
+OWNER = "unit/test_authorisation.py::TestTheOwnersLimits"
 
 
 def asked(what: str, test: str, old: str, new: str = "if False:") -> Guard:
@@ -122,6 +123,42 @@ GUARDS = (
         "invariant 1",
         "unit/test_queues.py::TestSqs::test_two_tenants_have_two_groups_that_sqs_takes[255]",
         (Removal("queue/sqs.py", "if len(platform_id) <= MAX_GROUP_CHARACTERS:", "if True:"),),
+    ),
+    Guard(
+        "a tenant raises no limit of its own",
+        "invariant 13",
+        f"{OWNER}::test_a_tenant_sets_raises_and_removes_no_limit",
+        (Removal("configuration/admin.py", "if given not in (None, own):", "if False:"),),
+    ),
+    Guard(
+        "a tenant leaves its limit out and keeps it",
+        "invariant 13",
+        f"{OWNER}::test_a_tenant_sets_raises_and_removes_no_limit",
+        (
+            Removal(
+                "configuration/admin.py",
+                'return record | {"meta_data": record["meta_data"] | {_LIMIT: own}} if own is not None else record',
+                "return record",
+            ),
+        ),
+    ),
+    Guard(
+        "a tenant does not lose its limit with its record",
+        "invariant 13",
+        f"{OWNER}::test_a_tenant_does_not_lose_its_limit_with_its_record",
+        (
+            Removal(
+                "configuration/admin.py",
+                'if kind == "platforms" and not is_owner and _limit_of(was) is not None:',
+                "if False:",
+            ),
+        ),
+    ),
+    Guard(
+        "a person is no owner",
+        "invariant 13",
+        f"{OWNER}::test_a_person_is_no_owner_whatever_their_client_asks_for",
+        (Removal(IDENTITY, "is_owner=is_client and OWNER in scopes", "is_owner=OWNER in scopes"),),
     ),
     Guard(
         "a bot's platform is there before it",

@@ -51,7 +51,7 @@ def matrix(guarded: LocalStack, issuer: Issuer, session: requests.Session) -> It
         headers = {}
         if token:
             tenants = [token.tenant] if token.tenant else []
-            headers["Authorization"] = f"Bearer {issuer.issue(tenants, [token.scope], expires=token.expires)}"
+            headers["Authorization"] = f"Bearer {issuer.issue(tenants, token.scopes, expires=token.expires)}"
         response = session.request(method, guarded.url + path, json=body, headers=headers, timeout=60)
         if response.status_code >= 400:
             assert response.headers["Content-Type"] == "application/problem+json"
@@ -113,7 +113,7 @@ def test_over_its_rate_a_tenant_is_told_when_to_come_again(
 ) -> None:
     """Redis counts for all processes. The other tenant goes on."""
     limited = {"name": MARK, "meta_data": {"rate_limit_per_minute": 2}}
-    operator, platform = Token(matrix.a, "admin"), Token(matrix.a, "messages")
+    operator, platform = Token(matrix.a, "admin", is_owner=True), Token(matrix.a, "messages")
     assert matrix.ask("PUT", "/admin/platforms/{platform_id}", operator, limited).status == 200
     resource, body = "/conversations/{conversation_id}/messages", {"history": "<USER>[slow:20]</USER><br>"}
 

@@ -14,6 +14,7 @@ from message_handler.settings import Settings
 from tests.template.conftest import TEMPLATE, Expanded
 
 MESSAGES, ADMIN = "message-handler/messages", "message-handler/admin"
+OWNER = "message-handler/deployment"
 
 #: Statements for all resources, each with the reason why AWS has no narrower one.
 WITHOUT_A_NARROWER_RESOURCE = {
@@ -164,10 +165,14 @@ class TestClients:
         found = expanded.resolved("AWS::Cognito::UserPoolClient")[client]
         assert found["ExplicitAuthFlows"] == ["ALLOW_REFRESH_TOKEN_AUTH"]
 
+    def test_no_client_changes_limits_before_the_owner_makes_one(self, expanded: Expanded) -> None:
+        for client in expanded.resolved("AWS::Cognito::UserPoolClient").values():
+            assert OWNER not in client["AllowedOAuthScopes"]
+
     def test_the_scopes_exist(self, expanded: Expanded) -> None:
         servers = expanded.resolved("AWS::Cognito::UserPoolResourceServer").values()
         defined = {f"{server['Identifier']}/{scope['ScopeName']}" for server in servers for scope in server["Scopes"]}
-        assert defined == {MESSAGES, ADMIN, "tenant/default"}
+        assert defined == {MESSAGES, ADMIN, OWNER, "tenant/default"}
         (group,) = expanded.resolved("AWS::Cognito::UserPoolGroup").values()
         assert group["GroupName"] in defined  # people are members of what servers have as a scope
 

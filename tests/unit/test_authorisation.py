@@ -59,7 +59,7 @@ def matrix(closed: Service, functions: dict[Name, str]) -> Matrix:
     def call(method: str, resource: str, ids: dict[str, str], body: Any, token: Token | None) -> Answer:
         claims = None
         if token:
-            claims = of_client(token.tenant or "x", token.scope, expires=token.expires)
+            claims = of_client(token.tenant or "x", *token.scopes, expires=token.expires)
             if token.tenant is None:
                 claims["scope"] = claims["scope"].removesuffix(" tenant/x")
         event = event_of(method, resource, ids, body, claims)
@@ -94,6 +94,54 @@ def test_a_tenant_sees_and_moves_its_own_thing_of_the_same_id_alone(matrix: Matr
     assert matrix.ask("DELETE", "/admin/locks/{conversation_id}", Token("clinic-b", "admin")).status == 200
     assert matrix.ask("POST", "/conversations/{conversation_id}/handoff", token, {"to": "human"}).status == 200
     assert matrix.all_of_a() == before
+
+
+PLATFORM = "/admin/platforms/{platform_id}"
+LIMIT = "meta_data.rate_limit_per_minute"
+
+
+def limited(per_minute: int | None) -> dict[str, Any]:
+    return {"name": MARK, "meta_data": {"rate_limit_per_minute": per_minute} if per_minute else {}}
+
+
+class TestTheOwnersLimits:
+    """Tenants share the deployment: none of them raises its own share."""
+
+    def test_a_tenant_sets_raises_and_removes_no_limit(self, matrix: Matrix) -> None:
+        operator, owner = Token(matrix.a, "admin"), Token(matrix.a, "admin", is_owner=True)
+
+        def limit() -> Any:
+            return matrix.ask("GET", PLATFORM, operator).body["meta_data"].get("rate_limit_per_minute")
+
+        refused = matrix.ask("PUT", PLATFORM, operator, limited(1_000_000))
+        assert (refused.status, refused.body.get("field")) == (403, LIMIT)
+        assert matrix.ask("PUT", PLATFORM, owner, limited(30)).status == 200
+        refused = matrix.ask("PUT", PLATFORM, operator, limited(31))
+        assert (refused.status, refused.body.get("field"), limit()) == (403, LIMIT, 30)
+        for same in (limited(30), limited(None)):  # the rest of the record is the tenant's own
+            assert matrix.ask("PUT", PLATFORM, operator, same).status == 200
+            assert limit() == 30
+        assert matrix.ask("PUT", PLATFORM, owner, limited(None)).status == 200
+        assert limit() is None
+
+    def test_a_tenant_does_not_lose_its_limit_with_its_record(self, matrix: Matrix) -> None:
+        operator, owner = Token("clinic-b", "admin"), Token("clinic-b", "admin", is_owner=True)
+        ids = {"platform_id": "clinic-b"}
+        assert matrix.call("PUT", PLATFORM, ids, limited(30), owner).status == 200
+        refused = matrix.call("DELETE", PLATFORM, ids, None, operator)
+        assert (refused.status, refused.body.get("field")) == (403, LIMIT)
+        assert matrix.call("DELETE", PLATFORM, ids, None, owner).status == 200
+
+    def test_the_owners_scope_alone_opens_no_route(self, matrix: Matrix) -> None:
+        for scope in ("messages", "admin"):
+            wrong = Token(matrix.a, "messages" if scope == "admin" else "admin", is_owner=True)
+            resource = "/admin/locks" if scope == "admin" else "/conversations/{conversation_id}"
+            assert matrix.ask("GET", resource, wrong).status == 403
+
+    def test_a_person_is_no_owner_whatever_their_client_asks_for(self, closed: Service) -> None:
+        claims = of_person(["tenant/clinic-a"], "admin", "deployment")
+        event = event_of("PUT", PLATFORM, {"platform_id": "clinic-a"}, limited(30), claims)
+        assert closed.http("admin", event).status == 403
 
 
 def test_a_bot_needs_its_platforms_record_first(matrix: Matrix) -> None:

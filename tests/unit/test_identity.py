@@ -184,7 +184,7 @@ class TestCalls:
 class TestWithoutAuthentication:
     def test_every_caller_is_the_default_tenant(self) -> None:
         for scope in ("messages", "admin"):
-            assert identify({}, OPEN, scope) == Caller("anyone", "default")  # type: ignore[arg-type]
+            assert identify({}, OPEN, scope) == Caller("anyone", "default", is_owner=True)  # type: ignore[arg-type]
 
     def test_claims_change_nothing_and_another_tenant_is_refused(self) -> None:
         assert identify(event(of_client("clinic-a", "messages")), OPEN, "admin").platform_id == "default"

@@ -128,7 +128,7 @@ export const KINDS = {
       text("name", "Name"),
       long("description", "Description"),
       text("base_url", "Address", "https://… up to where the webhook's path begins."),
-      number("meta_data.rate_limit_per_minute", "Messages a minute", "Not set: the deployment's limit."),
+      number("meta_data.rate_limit_per_minute", "Messages a minute", "Only the deployment's owner changes it. Not set: the deployment's limit."),
       text("meta_data.webhook_path", "Webhook path", "Such as /webhooks/messages."),
       {
         name: "meta_data.webhook_secrets",

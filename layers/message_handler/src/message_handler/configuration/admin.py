@@ -22,6 +22,7 @@ from message_handler.domain.conversations import DEFAULT_BOT
 from message_handler.domain.errors import (
     Conflict,
     EgressRefused,
+    Forbidden,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
@@ -34,6 +35,8 @@ from message_handler.ports.audit import AuditEntry
 from message_handler.ports.configuration import ConfigurationStore, RecordKind, Records
 
 _FALLBACK = "fallback_core_ai_id"
+_LIMIT = "rate_limit_per_minute"
+_LIMIT_FIELD = f"meta_data.{_LIMIT}"
 
 #: The state in which a record must be for a write: at this revision, not there yet, there at any revision, or any.
 Expected = int | Literal["new", "there"] | None
@@ -75,12 +78,21 @@ class ConfigurationAdmin:
         return self.store.read(platform_id, lambda records: safety.state_of(records, platform_id, today))
 
     def put(
-        self, kind: RecordKind, platform_id: str, id_: str, body: Any, *, actor: str, expected: Expected = None
+        self,
+        kind: RecordKind,
+        platform_id: str,
+        id_: str,
+        body: Any,
+        *,
+        actor: str,
+        expected: Expected = None,
+        is_owner: bool = False,
     ) -> tuple[bool, Shown]:
         """Write a whole record. Returns whether it is a new one, and the record without secrets.
 
-        A field that the body leaves out gets its default. A secret given as `***` stays as it is stored. Raises
-        PreconditionFailed, and changes nothing, if the record is not as `expected`.
+        A field that the body leaves out gets its default. A secret given as `***` stays as it is stored. Only the
+        deployment's owner changes a rate limit. Raises PreconditionFailed, and changes nothing, if the record is not as
+        `expected`.
         """
         _check_id(kind, id_)
         if kind == "platforms" and id_ != platform_id:
@@ -98,6 +110,8 @@ class ConfigurationAdmin:
             was = records.get(kind, id_)
             check_expected(was, expected)
             whole = _complete(kind, record, was, records)
+            if kind == "platforms" and not is_owner:
+                whole = _with_stored_limit(whole, was)
             self._check_secrets(whole, platform_id)
             if self.requires_safety and kind == "bots":
                 safety.check_bot(whole, records, platform_id)
@@ -116,7 +130,16 @@ class ConfigurationAdmin:
         self.refresh(platform_id, bot_ids)
         return created, Shown(_shown(kind, stored), stored["revision"])
 
-    def delete(self, kind: RecordKind, platform_id: str, id_: str, *, actor: str, expected: Expected = None) -> None:
+    def delete(
+        self,
+        kind: RecordKind,
+        platform_id: str,
+        id_: str,
+        *,
+        actor: str,
+        expected: Expected = None,
+        is_owner: bool = False,
+    ) -> None:
         """Delete a record. Raises Conflict if another record refers to it, or PreconditionFailed."""
         _check_id(kind, id_)
 
@@ -125,6 +148,11 @@ class ConfigurationAdmin:
             check_expected(was, expected)
             if reason := _why_kept(kind, id_, records):
                 raise Conflict(reason, field=KINDS[kind].id_field)
+            if kind == "platforms" and not is_owner and _limit_of(was) is not None:
+                # A new record without it would have the deployment's limit.
+                raise Forbidden(
+                    "has a limit that only the deployment's owner removes", lacks="scope", field=_LIMIT_FIELD
+                )
             records.delete(kind, id_)
             records.note(AuditEntry(actor, "delete", kind, id_, _shown(kind, was)))
 
@@ -254,6 +282,19 @@ def _with_webhook_secrets(record: dict[str, Any], stored: dict[str, Any] | None)
             "has more *** than secrets are stored: give the secrets", field="meta_data.webhook_secrets"
         )
     return record | {"meta_data": record["meta_data"] | {"webhook_secrets": kept}}
+
+
+def _with_stored_limit(record: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """The record with the rate limit that is stored. It may repeat the limit or leave it out. Raises Forbidden."""
+    own, given = _limit_of(stored), record["meta_data"].get(_LIMIT)
+    if given not in (None, own):
+        raise Forbidden("is changed by the deployment's owner only", lacks="scope", field=_LIMIT_FIELD)
+    return record | {"meta_data": record["meta_data"] | {_LIMIT: own}} if own is not None else record
+
+
+def _limit_of(stored: dict[str, Any] | None) -> int | None:
+    limit: int | None = usable("platforms", stored["meta_data"] if stored else None)[0].get(_LIMIT)
+    return limit
 
 
 # Which record refers to which.

@@ -84,8 +84,8 @@ class Forbidden(RequestError):
     status = 403
     title = "Forbidden"
 
-    def __init__(self, message: str, *, lacks: Literal["scope", "tenant"]) -> None:
-        super().__init__(message)
+    def __init__(self, detail: str, *, lacks: Literal["scope", "tenant"], field: str | None = None) -> None:
+        super().__init__(detail, field=field)
         self.lacks = lacks
 
 

@@ -4,6 +4,7 @@ API Gateway's Cognito authoriser verifies the token and puts the claims into `re
 are checked again here, so that a route without an authoriser in the template stays closed.
 
     client credentials (a platform)    scope "message-handler/messages tenant/clinic-a"     sub = client_id
+    client credentials (the owner)     scope "message-handler/admin message-handler/deployment tenant/clinic-a"
     authorization code (an operator)   scope "message-handler/admin", cognito:groups "tenant/clinic-a"
 
 All claims are text: a list is `a,b`, and `exp` is `Wed Nov 25 15:00:00 UTC 2026`.
@@ -25,6 +26,8 @@ Scope = Literal["messages", "admin"]
 
 #: The resource server's name, which begins each scope of the API in a token: `message-handler/messages`.
 API = "message-handler/"
+#: The scope of the deployment's owner, beside that of a route: what tenants share is not theirs to change.
+OWNER = f"{API}deployment"
 #: Begins a tenant in a token, `tenant/clinic-a`: a client's scope or a person's group.
 TENANT = "tenant/"
 #: The header that selects a tenant if the token holds several.
@@ -33,10 +36,11 @@ PLATFORM_HEADER = "X-Platform-Id"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller, and the tenant that it acts for."""
+    """The caller, and the tenant that it acts for. `is_owner`: it may also change the limits of tenants."""
 
     actor: str
     platform_id: str
+    is_owner: bool = False
 
 
 def identify(event: Mapping[str, Any], settings: Settings, scope: Scope) -> Caller:
@@ -45,7 +49,7 @@ def identify(event: Mapping[str, Any], settings: Settings, scope: Scope) -> Call
     Raises Unauthenticated, Forbidden, or InvalidRequest if the token holds several tenants and the request names none.
     """
     if not settings.auth_required:
-        return Caller("anyone", _tenant({DEFAULT_PLATFORM}, event))
+        return Caller("anyone", _tenant({DEFAULT_PLATFORM}, event), is_owner=True)
     claims = ((event.get("requestContext") or {}).get("authorizer") or {}).get("claims")
     if not isinstance(claims, Mapping) or not claims:
         raise Unauthenticated("an access token is missing")
@@ -60,7 +64,8 @@ def identify(event: Mapping[str, Any], settings: Settings, scope: Scope) -> Call
     # A client is its own subject. A person's tenants are groups, because any client may ask for a person's scopes.
     is_client = subject == client
     names = scopes if is_client else _text(claims, "cognito:groups", "").split(",")
-    return Caller(f"client:{client}" if is_client else f"user:{subject}", _tenant(_tenants(names), event))
+    actor, tenant = f"client:{client}" if is_client else f"user:{subject}", _tenant(_tenants(names), event)
+    return Caller(actor, tenant, is_owner=is_client and OWNER in scopes)
 
 
 def _tenants(names: Iterable[str]) -> set[str]:

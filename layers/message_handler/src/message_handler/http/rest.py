@@ -67,6 +67,12 @@ class Call:
         assert self.caller
         return self.caller.actor
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether the caller acts for the deployment's owner too."""
+        assert self.caller
+        return self.caller.is_owner
+
     def header(self, name: str) -> str | None:
         """A header by its name in any case; None if it is missing."""
         return _header(self.event, name)
