@@ -362,6 +362,18 @@ class TestAudit:
             more = {"next": answer["next"]}
         assert found == [f"c-{number}" for number in (4, 3, 2, 1, 0)]
 
+    def test_a_page_of_large_records_fits_into_one_answer(self, operated: Service) -> None:
+        """Lambda answers with at most 6 MB. An entry that is larger than a page stands alone."""
+        for size in (400_000, 400_000, 400_000, 2_000_000, 10):
+            entry = AuditEntry("user:1", "put", "safety_rules", str(size), None, {"text": "x" * size})
+            operated.parts.audit.note("default", entry)
+        pages, more = [], {}
+        while not pages or more["next"]:
+            answer = get(operated, "admin-list-audit", **more).body
+            pages.append([int(entry["record_id"]) for entry in answer["entries"]])
+            more = {"next": answer["next"]}
+        assert pages == [[10], [2_000_000], [400_000, 400_000], [400_000]]
+
     @pytest.mark.parametrize(("query", "field"), [({"kind": CANARY}, "kind"), ({"next": cursor("1")}, "next")], ids=str)
     def test_what_can_not_be_asked_is_named(self, service: Service, query: dict[str, str], field: str) -> None:
         answer = get(service, "admin-list-audit", **query)

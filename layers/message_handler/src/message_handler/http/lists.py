@@ -104,8 +104,9 @@ def list_audit(audit: Audit, call: Call) -> dict[str, Any]:
     limit, place = paging.limit_of(call), paging.behind(call, int)
     before_id = int(place[0]) if place else None
     entries = audit.entries(call.platform_id, kind=kind, before_id=before_id, most=limit + 1)
-    more = paging.cursor(entries[limit - 1].id) if len(entries) > limit else None
-    return {"entries": [_entry_view(entry) for entry in entries[:limit]], "next": more}
+    views = paging.fitting([_entry_view(entry) for entry in entries[:limit]])
+    more = paging.cursor(views[-1]["id"]) if len(views) < len(entries) else None
+    return {"entries": views, "next": more}
 
 
 def _entry_view(entry: AuditEntry) -> dict[str, Any]:

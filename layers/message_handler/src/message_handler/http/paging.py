@@ -10,9 +10,12 @@ import binascii
 import json
 import re
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 from message_handler.domain.errors import InvalidRequest
 from message_handler.http.rest import Call
+from message_handler.operations.export import MOST_BYTES
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
@@ -29,6 +32,14 @@ def limit_of(call: Call) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
         raise InvalidRequest(f"must be a whole number from 1 to {MAX_LIMIT}", field="limit")
     return int(text)
+
+
+def fitting(views: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first entries that fit into one answer: at most `MOST_BYTES` of JSON, but always one if there is one."""
+    sizes = accumulate(len(json.dumps(view, ensure_ascii=False).encode()) for view in views)
+    return [
+        view for number, (view, size) in enumerate(zip(views, sizes, strict=True)) if not number or size <= MOST_BYTES
+    ]
 
 
 def cursor(*values: int | str) -> str:
