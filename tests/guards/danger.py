@@ -52,6 +52,13 @@ ANSWERED = (
         "left = MOST_CHARACTERS",
     ),
     guard(
+        "of a request that is too large, no more bytes are read than of another",
+        f"{REFUSED}::test_a_text_with_long_characters_is_read_as_far_as_another",
+        ALARM,
+        "left -= len(content)",
+        "left -= len(message.content)",
+    ),
+    guard(
         "a character that a platform escapes is read",
         "safety/test_text.py::test_a_character_that_a_platform_escapes_is_read_in_its_place",
         "safety/text.py",

@@ -387,11 +387,6 @@ AFTER_DANGER = (
         (
             Removal(
                 DANGER,
-                " or found.level is Level.URGENT:\n            return frozenset()",
-                ":\n            return frozenset()",
-            ),
-            Removal(
-                DANGER,
                 " for index, share in shares if share.level is not Level.URGENT)",
                 " for index, share in shares)",
             ),

@@ -22,7 +22,7 @@ from message_handler.domain.records import NoticeRecord
 from message_handler.drivers import combiner
 from message_handler.drivers.combiner import Combiner
 from message_handler.intake.intake import Intake
-from message_handler.intake.requests import request_of
+from message_handler.intake.requests import MAX_HISTORY_BYTES, request_of
 from message_handler.protocol.results import Accepted
 from message_handler.queue.codec import decode
 from message_handler.safety import reader
@@ -74,6 +74,26 @@ class TestEachAnswer:
         assert (notice["kind"], notice["status"], notice["messages"]) == ("notice", "completed", [])
         assert notice["reply"]["content"] == safety["notice"]
         assert read(service, answer.body["ai_job_id"])["status"] == "pending", "the notice settles no message"
+
+    def test_is_logged_by_its_danger(self, service: Service) -> None:
+        service.post(says(EMERGENCY))
+        (log,) = [log for log in service.output.logs if log["message"] == "danger"]
+        assert (log["level"], log["danger"]) == ("WARNING", "emergency")
+
+    @pytest.mark.parametrize("after_danger", ["answer", "human"])
+    def test_reads_the_messages_once(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, after_danger: str
+    ) -> None:
+        configured(service, after_danger=after_danger)
+        read = []
+
+        def counts(rules: Any, texts: Any, **kwargs: Any) -> Any:
+            read.append(texts)
+            return screen(rules, texts, **kwargs)
+
+        monkeypatch.setattr(reader, "screen", counts)
+        service.post(says(EMERGENCY, "m0"))
+        assert read == [[f"{CANARY} {EMERGENCY}"]]
 
     def test_to_everyday_talk_has_none(self, service: Service) -> None:
         assert "safety" not in service.post(says("thank you, see you on Monday")).body
@@ -323,6 +343,14 @@ class TestWhateverBecomesOfTheRequest:
         answer = service.post({"history": answered, **too_much})
         assert answer.status == 413
         assert "safety" not in answer.body
+
+    def test_a_text_with_long_characters_is_read_as_far_as_another(self, service: Service) -> None:
+        """The limit counts bytes, and each of these characters has three."""
+        long = {"role": "user", "content": "ờ" * (MAX_HISTORY_BYTES // 3 + 1)}
+        for early in (True, False):
+            said = {"role": "user", "content": EMERGENCY}
+            answer = service.post({"messages": [said, long] if early else [long, said]})
+            assert (answer.status, "safety" in answer.body) == (413, not early)
 
 
 class TestWithoutPostgres:

@@ -1,11 +1,14 @@
 """The functions' logs and metrics, which never have a patient's words."""
 
+import ast
 import json
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.logging.formatter import RESERVED_LOG_ATTRS
 
 from message_handler.domain.errors import Unavailable
+from tests.guards.guard import PACKAGE, REPOSITORY
 from tests.unit.service import (
     CANARY,
     Service,
@@ -95,3 +98,34 @@ def test_events_are_never_logged_whatever_the_environment_says(
     service.invoke(function, service.event("intake-post-message" if function == "intake" else "worker-batch"))
     assert service.output.logs
     # The `output` fixture searches the log for the events' texts.
+
+
+#: What the logger itself writes in each line (Powertools' `Logger`), or refuses as a field.
+OWN_FIELDS = {*RESERVED_LOG_ATTRS, "message", "service", "cold_start", "function_name", "function_memory_size"}
+OWN_FIELDS |= {"function_arn", "function_request_id", "correlation_id", "exception", "exception_name", "stack_trace"}
+
+
+def fields_of(call: ast.Call, names: dict[str, ast.expr]) -> set[str]:
+    """The names of the fields that a call logs, as far as they stand in its module."""
+    given = [word.value for word in call.keywords if word.arg == "extra"]
+    used = [name.id for each in given for name in ast.walk(each) if isinstance(name, ast.Name)]
+    given += [names[name] for name in used if name in names]
+    keys = [key for each in given for found in ast.walk(each) if isinstance(found, ast.Dict) for key in found.keys]
+    return {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+
+
+def test_no_field_takes_the_place_of_the_loggers_own() -> None:
+    files = [*(REPOSITORY / PACKAGE).rglob("*.py"), *(REPOSITORY / "functions").rglob("*.py")]
+    logged: dict[str, set[str]] = {}
+    for file in files:
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        names = {
+            target.id: node.value
+            for node in nodes
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        logged[str(file)] = {key for node in nodes if isinstance(node, ast.Call) for key in fields_of(node, names)}
+    assert {"ai_job_id", "danger", "reminder"} <= set().union(*logged.values())
+    assert {name: fields & OWN_FIELDS for name, fields in logged.items() if fields & OWN_FIELDS} == {}

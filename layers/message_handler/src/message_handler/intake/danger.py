@@ -30,6 +30,7 @@ from message_handler.ports.archive import Archive
 from message_handler.ports.queue import Queue
 from message_handler.safety.notices import is_configured, notice_of, notice_texts, plain
 from message_handler.safety.reader import Reader
+from message_handler.safety.screening import Screened
 from message_handler.tiers.failover import Failover
 
 _log = logging.getLogger(__name__)
@@ -54,9 +55,9 @@ class Alarm:
     clock: Callable[[], float]
     meter: Meter
 
-    def look(self, messages: Sequence[Message]) -> Finding | None:
-        """The worst danger in a request's messages, alone or read as one text."""
-        return self._worst([message.content for message in messages])
+    def look(self, messages: Sequence[Message]) -> Screened | None:
+        """The danger in a request's messages, alone or read as one text."""
+        return self.reader.screen([message.content for message in messages])
 
     def look_at_the_end(self, request: MessageRequest) -> Finding | None:
         """The worst danger at the end of what the patient has said, in a request that is too large to be accepted.
@@ -67,11 +68,12 @@ class Alarm:
         newest: list[str] = []
         left = MAX_HISTORY_BYTES
         for message in messages[: -MAX_UNANSWERED - 1 : -1]:
-            newest.insert(0, message.content[-left:])
-            left -= len(message.content)
+            content = message.content.encode()
+            newest.insert(0, content[-left:].decode(errors="ignore"))
+            left -= len(content)
             if left <= 0:
                 break
-        return self._worst(newest)
+        return worst(self.reader.screen(newest))
 
     def look_at_what_waits(
         self, own: Finding | None, messages: Sequence[Message], waiting: Sequence[Message]
@@ -102,14 +104,6 @@ class Alarm:
         """
         notices = cache(lambda: notice_texts(self._config()))
         return lambda text: plain(text) in notices()
-
-    def for_a_human(self, found: Finding | None, messages: Sequence[Message]) -> frozenset[str]:
-        """The ids of a request's messages with an emergency or a crisis."""
-        if found is None or found.level is Level.URGENT:
-            return frozenset()
-        together = self.reader.screen([message.content for message in messages])
-        shares = together.findings.items() if together else ()
-        return frozenset(messages[index].message_id for index, share in shares if share.level is not Level.URGENT)
 
     def hand_off(self, found: Finding | None, jobs: Queue) -> None:
         """Let a human answer an emergency or a crisis that is whole only now, with a message that was accepted.
@@ -167,7 +161,7 @@ class Alarm:
         return shown | {"notice_job_id": raised.job_id}
 
     def _raise(self, raised: Raised) -> None:
-        _log.warning("danger", extra={"ai_job_id": raised.job_id, "level": raised.level, "rule": raised.rule})
+        _log.warning("danger", extra={"ai_job_id": raised.job_id, "danger": raised.level, "rule": raised.rule})
         try:
             new = self.archive.note_raised(raised)
         except MessageHandlerError:
@@ -175,10 +169,6 @@ class Alarm:
         else:
             if new:
                 self.queue.send(DeliveryRecord(self.key))
-
-    def _worst(self, texts: Sequence[str]) -> Finding | None:
-        found = self.reader.screen(texts)
-        return max(found.findings.values(), key=lambda each: each.level) if found else None
 
     def _config(self) -> dict[str, Any]:
         """The bot's configuration, or the default one. Raises nothing: a notice needs words, whatever fails."""
@@ -206,6 +196,17 @@ class Alarm:
 
     def _configured(self) -> dict[str, Any]:
         return self.bots.get_bot_config(self.key.conversation_id, bot_id=self.bot_id, platform_id=self.key.platform_id)
+
+
+def worst(screened: Screened | None) -> Finding | None:
+    """The worst danger that was found."""
+    return max(screened.findings.values(), key=lambda each: each.level) if screened else None
+
+
+def for_a_human(screened: Screened | None, messages: Sequence[Message]) -> frozenset[str]:
+    """The ids of a request's messages with an emergency or a crisis."""
+    shares = screened.findings.items() if screened else ()
+    return frozenset(messages[index].message_id for index, share in shares if share.level is not Level.URGENT)
 
 
 def _named(error: Exception) -> dict[str, str]:

@@ -26,7 +26,7 @@ from message_handler.domain.errors import (
 from message_handler.domain.identifiers import new_id
 from message_handler.domain.messages import Message, Request, known_by, new_message
 from message_handler.domain.records import Record, WordlessRecord
-from message_handler.intake.danger import Alarm
+from message_handler.intake.danger import Alarm, for_a_human, worst
 from message_handler.intake.requests import MessageRequest, Said, read_turns
 from message_handler.intake.responses import nothing_to_answer, parked_response, response
 from message_handler.intake.shares import Shares
@@ -105,10 +105,10 @@ class Intake:
         if said.ends_wordless and (last := wordless[-1]).given:
             messages = known_by(messages, last.message_id)
         # Before all that may refuse the request or fail.
-        found = alarm.look(messages)
-        for_a_human = alarm.for_a_human(found, messages)
+        screened = alarm.look(messages)
+        found, severe = worst(screened), for_a_human(screened, messages)
         try:
-            body, waiting, is_new = self._handle(key, request, said, messages, wordless, for_a_human, correlation_id)
+            body, waiting, is_new = self._handle(key, request, said, messages, wordless, severe, correlation_id)
         except Exception as error:  # noqa: BLE001  whatever fails, its answer has the notice
             raise telling(error, alarm.give(found, messages)) from error.__cause__
         own = found

@@ -84,7 +84,7 @@ def remind(store: RaisedStore, meter: Meter, *, minutes: int, now: float) -> lis
         return []
     meter.add("SafetyUntaken", len(reminded))
     for each in reminded:
-        about = {"ai_job_id": each.job_id, "level": each.level, "drill": each.drill, "reminder": each.number}
+        about = {"ai_job_id": each.job_id, "danger": each.level, "drill": each.drill, "reminder": each.number}
         _log.warning("no person has taken a raised conversation", extra=about)
     return reminded
 
