@@ -2,7 +2,8 @@
 
 -- name: export_conversation
 -- All that is kept of a conversation, in a fixed order: its row, turns, jobs, settled messages, parked messages, deliveries
--- and found danger by conversation and by message. Returns the records after (:section, :key): at most :most, and at most :most_bytes, but always the first.
+-- and found danger by conversation and by message. Returns the records after (:section, :key): at most :most, and at most
+-- :most_bytes, but always the first.
 with kept as (
     select 0 as section, '' as key, json_build_object(
         'kind', 'conversation', 'bot_id', nullif(bot_id, ''), 'handed_off', handed_off,

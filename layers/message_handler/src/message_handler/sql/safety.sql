@@ -111,9 +111,9 @@ select platform_id, conversation_id, cast(job_id as text), level, drill, reminde
 
 -- name: safety_report
 -- Count the danger that was found in a tenant between two times: in all, by level, by rule and by the rule's language. For
--- what followed (delivered, taken, closed): how often, and the median and 95th percentile of the seconds. An urgent match raises
--- no conversation, so nothing follows it. Drills are counted apart. A rule whose id names none of the shipped languages counts as
--- 'other'.
+-- what followed (delivered, taken, closed): how often, and the median and 95th percentile of the seconds. An urgent match
+-- raises no conversation, so nothing follows it. Drills are counted apart. A rule whose id names none of the shipped
+-- languages counts as 'other'.
 with seen as (
     select level, rule, raised_at, delivered_at, taken_at, closed_at, drill
     from raised
