@@ -225,7 +225,7 @@ class PostgresArchive:
                 request.resources,
                 for_a_human=None if human else request.for_a_human,
             )
-            if parked is None:
+            if parked is None and request.for_a_human:
                 execute(connection, values, "drop_new_conversation")
             return parked
 
