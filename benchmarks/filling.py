@@ -84,6 +84,7 @@ def fill_lines(client: redis.Redis, tier: Tier, count: int) -> None:
             pipeline.hset(line, mapping=fields | {"line": document})
             pipeline.expire(line, lives)
             pipeline.zadd(f"mh:{{{shard}}}:sweep", {member: due})
+            pipeline.zadd(f"mh:{{{shard}}}:sweep:default", {member: due})
             pipeline.set(f"mh:{{{shard}}}:job:{job_id}", f">{member}", ex=lives)
         pipeline.execute()
     (copied,) = tier.jobs(key)

@@ -57,6 +57,7 @@ def _shape(client: redis.Redis, tier: RedisTier, key: ConversationKey) -> dict[s
         "lives": [client.ttl(line), client.ttl(pointer)],
         "points": client.get(pointer) == f">{member}",
         "due": client.zscore(f"mh:{{{key.shard}}}:sweep", member) is not None,
+        "due of its tenant": client.zscore(f"mh:{{{key.shard}}}:sweep:default", member) is not None,
     }
 
 

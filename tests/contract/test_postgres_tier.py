@@ -311,6 +311,17 @@ class TestSweep:
         chat.tier.sweep(older_than=DAY)
         assert (rows(sql, "line_states"), rows(sql, "ended_jobs")) == (0, 0)
 
+    def test_a_tenants_own_sweep_deletes_nothing_of_another(
+        self, chat: Chat, sql: Connection, clock: Clock, settings: Settings
+    ) -> None:
+        chat.says("a")
+        chat.answered()
+        clock.advance(settings.job_ttl)
+        chat.tier.sweep(older_than=DAY, platform_id="other")
+        assert (rows(sql, "line_states"), rows(sql, "ended_jobs")) == (1, 1)
+        chat.tier.sweep(older_than=DAY, platform_id=KEY.platform_id)
+        assert (rows(sql, "line_states"), rows(sql, "ended_jobs")) == (0, 0)
+
     def test_late_duplicates_do_not_lengthen_an_answered_lines_hour(
         self, chat: Chat, sql: Connection, clock: Clock, settings: Settings
     ) -> None:

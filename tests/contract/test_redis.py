@@ -31,7 +31,7 @@ from message_handler.tiers.failover import Failover
 from message_handler.tiers.redis import RedisTier
 from tests.chaos.proxy import Proxy
 from tests.contract.chat import Chat, Clock, named
-from tests.contract.conftest import lenient_breaker
+from tests.contract.conftest import SHARDS, lenient_breaker
 from tests.servers import SecuredRedis, port_of
 
 DAY = 24 * 3600.0
@@ -83,7 +83,7 @@ class TestKeys:
         live_through_everything(chat)
         for key in redis_client.scan_iter(count=1000):
             left = redis_client.ttl(key)
-            if key.endswith(":sweep"):
+            if ":sweep" in key:
                 assert left == -1
                 assert redis_client.zcard(key) == 1
             elif ":state:" in key or (redis_client.type(key) == "string" and str(redis_client.get(key))[0] == ">"):
@@ -116,7 +116,20 @@ class TestKeys:
         assert chat.tier.locks("clinic") == []
         clock.advance(settings.wake_after)
         assert chat.tier.sweep(older_than=DAY) == []
-        assert list(redis_client.scan_iter(match="*:sweep")) == []
+        assert list(redis_client.scan_iter(match="*:sweep*")) == []
+
+    def test_a_tenants_lists_and_sweep_read_no_other_tenants_index(
+        self, redis_client: redis.Redis, chat: Chat, clock: Clock, settings: Settings
+    ) -> None:
+        chat.says("a")
+        for shard in range(SHARDS):
+            redis_client.set(f"mh:{{{shard}}}:sweep", "not an index")
+            redis_client.set(f"mh:{{{shard}}}:sweep:lab", "not an index")
+        assert [lock.key for lock in chat.tier.locks("clinic")] == [chat.key]
+        clock.advance(settings.wake_after)
+        with pytest.raises(redis.ResponseError):
+            chat.tier.store.due(DAY)
+        assert chat.tier.store.due(DAY, "clinic") == [chat.key]
 
     def test_what_is_remembered_of_one_conversation_is_bounded(self, redis_client: redis.Redis, chat: Chat) -> None:
         size = MOST_REMEMBERED // 2 + 1

@@ -32,6 +32,24 @@ GUARDS = (
         (Removal("configuration/admin.py", 'if kind == "platforms" and id_ != platform_id:', "if False:"),),
     ),
     Guard(
+        "a tenant's own sweep looks at no line of another tenant in Redis",
+        "invariant 13",
+        "contract/test_redis.py::TestKeys::test_a_tenants_lists_and_sweep_read_no_other_tenants_index",
+        (Removal("tiers/redis.py", '+ (f":{platform_id}" if platform_id else "")', ""),),
+    ),
+    Guard(
+        "a tenant's own sweep looks at no line of another tenant in Postgres",
+        "invariant 13",
+        "contract/steps/test_sweep.py::TestSweep::test_a_tenants_own_sweep_leaves_the_others_alone[postgres]",
+        (
+            Removal(
+                statement("due_lines"),
+                "(cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))",
+                "(cast(:platform_id as text) is null or true)",
+            ),
+        ),
+    ),
+    Guard(
         "the server ends the statements of clients that have given up",
         "invariant 13",
         "contract/test_neighbours.py::test_a_request_that_meets_a_lock_is_refused_and_another_tenants_is_answered",

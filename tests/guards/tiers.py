@@ -77,7 +77,7 @@ ALONE = (
         (
             Removal(
                 "tiers/postgres.py",
-                'self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale)',
+                'self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale, platform_id=platform_id)',
                 "pass",
             ),
         ),

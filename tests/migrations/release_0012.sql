@@ -267,7 +267,33 @@ select exists (select from done)
 -- The same in the next release: 3508a7b2ee87
 
 -- name: drop_ended
--- The same in the next release: 3687af3d1563
+-- Delete what this tier does not need any more: expired lines and ends, and lines that were answered on another tier. A
+-- line with a living worker stays; at the fence that worker learns that it was answered. Rows that a step has locked wait
+-- for the next sweep. Lines of the previous release are answered from their records, and deleted a day later.
+with now as (
+    select coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as at
+), ended as (
+    delete from ended_jobs using now where expires_at <= now.at
+), before as (
+    delete from lines using now where greatest(acquired_at, heartbeat_at) < now.at - 86400
+), over as (
+    select platform_id, conversation_id
+    from line_states, now
+    where expires_at <= now.at
+       or due_at is not null
+          and coalesce(cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at - cast(:heartbeat_stale as float8)
+          and not exists (
+              select from unnest(message_ids) as waiting(message_id)
+              where not exists (
+                  select from settled
+                  where settled.platform_id = line_states.platform_id
+                    and settled.conversation_id = line_states.conversation_id
+                    and settled.message_id = waiting.message_id))
+    order by platform_id, conversation_id
+    for update of line_states skip locked
+)
+delete from line_states using over
+where line_states.platform_id = over.platform_id and line_states.conversation_id = over.conversation_id
 
 -- name: drop_held
 -- The same in the next release, as drop_parked: 23fad702f8ae
@@ -298,7 +324,12 @@ order by place, next_attempt_at, sequence
 limit cast(:most as integer)
 
 -- name: due_lines
--- The same in the next release: a93b127dc857
+-- Conversations that a sweep looks at: no worker came or reported in time, or the lock is older than :older_than.
+select platform_id, conversation_id
+from line_states,
+     coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as now
+where due_at <= now or due_at is not null and cast(fields ->> 'acquired_at' as float8) + cast(:older_than as float8) <= now
+order by due_at
 
 -- name: end_job
 -- The same in the next release: cd76e1637f76

@@ -146,8 +146,11 @@ class LineStore(Protocol):
     def live(self, platform_id: str) -> list[ConversationKey]:
         """The tenant's conversations in which a job waits."""
 
-    def due(self, older_than: float) -> list[ConversationKey]:
-        """The conversations at which the sweep should look, and those whose lock is older than `older_than` seconds."""
+    def due(self, older_than: float, platform_id: str | None = None) -> list[ConversationKey]:
+        """The conversations at which the sweep should look, and those whose lock is older than `older_than` seconds.
+
+        With `platform_id`, those of that tenant, and nothing of another's is read.
+        """
 
     def cached(self, name: str) -> str | None: ...
 

@@ -59,27 +59,33 @@ order by expires_at
 select conversation_id from line_states where platform_id = :platform_id and due_at is not null
 
 -- name: due_lines
--- Conversations that a sweep looks at: no worker came or reported in time, or the lock is older than :older_than.
+-- Conversations that a sweep looks at, of one tenant if :platform_id names it: no worker came or reported in time, or the
+-- lock is older than :older_than.
 select platform_id, conversation_id
 from line_states,
      coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as now
-where due_at <= now or due_at is not null and cast(fields ->> 'acquired_at' as float8) + cast(:older_than as float8) <= now
+where (cast(:platform_id as text) is null or platform_id = cast(:platform_id as text))
+  and due_at is not null
+  and (due_at <= now or cast(fields ->> 'acquired_at' as float8) + cast(:older_than as float8) <= now)
 order by due_at
 
 -- name: drop_ended
--- Delete what this tier does not need any more: expired lines and ends, and lines that were answered on another tier. A
--- line with a living worker stays; at the fence that worker learns that it was answered. Rows that a step has locked wait
--- for the next sweep. Lines of the previous release are answered from their records, and deleted a day later.
+-- Delete what this tier does not need any more, of one tenant if :platform_id names it: expired lines and ends, and lines that
+-- were answered on another tier. A line with a living worker stays; at the fence that worker learns that it was answered.
+-- Rows that a step has locked wait for the next sweep. Lines of the previous release are answered from their records, and
+-- deleted a day later.
 with now as (
-    select coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as at
+    select coalesce(cast(:clock as float8), extract(epoch from clock_timestamp())) as at, cast(:platform_id as text) as tenant
 ), ended as (
-    delete from ended_jobs using now where expires_at <= now.at
+    delete from ended_jobs using now where expires_at <= now.at and (tenant is null or platform_id = tenant)
 ), before as (
-    delete from lines using now where greatest(acquired_at, heartbeat_at) < now.at - 86400
+    delete from lines using now
+    where greatest(acquired_at, heartbeat_at) < now.at - 86400 and (tenant is null or platform_id = tenant)
 ), over as (
     select platform_id, conversation_id
     from line_states, now
-    where expires_at <= now.at
+    where (tenant is null or platform_id = tenant) and (
+       expires_at <= now.at
        or due_at is not null
           and coalesce(cast(fields ->> 'heartbeat_at' as float8), 0) <= now.at - cast(:heartbeat_stale as float8)
           and not exists (
@@ -88,7 +94,7 @@ with now as (
                   select from settled
                   where settled.platform_id = line_states.platform_id
                     and settled.conversation_id = line_states.conversation_id
-                    and settled.message_id = waiting.message_id))
+                    and settled.message_id = waiting.message_id)))
     order by platform_id, conversation_id
     for update of line_states skip locked
 )

@@ -172,12 +172,7 @@ class LineTier:
             )
             return job
 
-        due = [
-            key
-            for key in self.store.due(older_than)
-            if platform_id in (None, key.platform_id)  # guard: invariant 13, sweep
-        ]
-        return sweep_each(due, sweep_one)
+        return sweep_each(self.store.due(older_than, platform_id), sweep_one)
 
     def erase(self, key: ConversationKey, job_ids: Iterable[str] = ()) -> bool:
         return self._stepper.erase(key, job_ids)

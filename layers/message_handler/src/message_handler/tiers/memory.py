@@ -154,11 +154,17 @@ class MemoryLines:
         with self._mutex:
             return [key for key in self.due_at if key.platform_id == platform_id]
 
-    def due(self, older_than: float) -> list[ConversationKey]:
+    def due(self, older_than: float, platform_id: str | None = None) -> list[ConversationKey]:
         with self._mutex:
             now = self.clock()
-            acquired = {key: float(self._line(key).get("acquired_at", "inf")) for key in list(self.due_at)}
-            return [key for key, due_at in self.due_at.items() if min(due_at, acquired[key] + older_than) <= now]
+            keys = [
+                key
+                for key in self.due_at
+                if platform_id in (None, key.platform_id)  # guard: invariant 13, sweep
+            ]
+            acquired = {key: float(self._line(key).get("acquired_at", "inf")) for key in keys}
+            due_at = {key: self.due_at[key] for key in keys if key in self.due_at}
+            return [key for key, at in due_at.items() if min(at, acquired[key] + older_than) <= now]
 
     def cached(self, name: str) -> str | None:
         """Always None: each process has a cache of its own in front of this one."""

@@ -86,10 +86,11 @@ class PostgresLines:
         rows = self._execute("live_lines", platform_id=platform_id)
         return [ConversationKey(platform_id, conversation_id) for (conversation_id,) in rows]
 
-    def due(self, older_than: float) -> list[ConversationKey]:
+    def due(self, older_than: float, platform_id: str | None = None) -> list[ConversationKey]:
         """See the port. First drops the lines whose messages were all answered on another tier: they need no record."""
-        self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale)
-        return [ConversationKey(*row) for row in self._execute("due_lines", older_than=older_than)]
+        self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale, platform_id=platform_id)
+        rows = self._execute("due_lines", older_than=older_than, platform_id=platform_id)
+        return [ConversationKey(*row) for row in rows]
 
     def cached(self, name: str) -> str | None:
         """Always None: configuration comes from this same database, and each process has a cache of its own."""

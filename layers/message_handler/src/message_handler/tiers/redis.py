@@ -3,6 +3,7 @@
     mh:{17}:state:<platform>/<conversation>   the line's fields (see line_documents.py)
     mh:{17}:ended:<platform>/<conversation>   what is remembered of ended messages, to recognise duplicates
     mh:{17}:sweep                             the shard's index for the sweep
+    mh:{17}:sweep:<platform>                  the same, of one tenant
     mh:{17}:unarchived                        the shard's index of ends that Postgres lacks
     mh:{17}:job:<job id>                      ">" + the conversation while the job lives, its end afterwards
     mh:{<platform>}:rate                      how many messages the tenant may still send, if it has a limit
@@ -103,6 +104,7 @@ class RedisLines:
         """The words that follow the script in a call: the number of keys, the keys and the arguments (lua/save.lua)."""
         shard, member = save.key.shard, _member(save.key)
         keys = [_line_key(save.key), _ended_key(save.key), _sweep_key(shard), _index_key(shard)]
+        keys.append(_sweep_key(shard, save.key.platform_id))
         keys += [_job_key(shard, job_id) for job_id in (*save.names, *save.jobs)]
         if save.erases:
             keys.append(f"mh:{{{shard}}}:line:{member}")  # the line as an earlier release kept it
@@ -185,19 +187,22 @@ class RedisLines:
         return [(_key_of(member), job_id) for job_id, member in entries]
 
     def live(self, platform_id: str) -> list[ConversationKey]:
-        return [key for key in self._indexed(math.inf) if key.platform_id == platform_id]
+        return self._indexed(math.inf, platform_id)
 
-    def due(self, older_than: float) -> list[ConversationKey]:
-        now, live = self._now(), self._indexed(math.inf)
+    def due(self, older_than: float, platform_id: str | None = None) -> list[ConversationKey]:
+        now, live = self._now(), self._indexed(math.inf, platform_id)
         ages = self.read(live, ["acquired_at"])
         old = [key for key, at in zip(live, ages, strict=True) if at and float(at["acquired_at"]) + older_than <= now]
-        return list(dict.fromkeys([*self._indexed(now), *old]))
+        return list(dict.fromkeys([*self._indexed(now, platform_id), *old]))
 
-    def _indexed(self, until: float) -> list[ConversationKey]:
-        """The conversations that the sweep should look at until `until` (Unix seconds), over all shards."""
+    def _indexed(self, until: float, platform_id: str | None) -> list[ConversationKey]:
+        """The conversations that the sweep should look at until `until` (Unix seconds), over all shards.
+
+        With `platform_id`, those of that tenant: no other's are read.
+        """
         pipeline = self.client.pipeline(transaction=False)
         for shard in range(SHARDS):
-            pipeline.zrangebyscore(_sweep_key(shard), "-inf", until)
+            pipeline.zrangebyscore(_sweep_key(shard, platform_id), "-inf", until)
         with self._reaching():
             members = pipeline.execute()
         return [_key_of(member) for shard in members for member in shard]
@@ -322,8 +327,8 @@ def _job_key(shard: int, job_id: str) -> str:
     return f"mh:{{{shard}}}:job:{job_id}"
 
 
-def _sweep_key(shard: int) -> str:
-    return f"mh:{{{shard}}}:sweep"
+def _sweep_key(shard: int, platform_id: str | None = None) -> str:
+    return f"mh:{{{shard}}}:sweep" + (f":{platform_id}" if platform_id else "")
 
 
 def _index_key(shard: int) -> str:

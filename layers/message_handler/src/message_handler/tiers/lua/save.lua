@@ -5,8 +5,9 @@
 --   2     Hash: what is remembered of messages, by their ids.
 --   3     Sorted set of the shard. Members: conversations. Scores: when the sweep should look (Unix seconds).
 --   4     Sorted set of the shard. Members: jobs whose ends Postgres lacks. Scores: when they ended (Unix seconds).
---   5…    Strings. First the jobs that are looked up by their names, then the jobs to write. Each has the end of its
---         job, or '>' and the conversation. An erasure deletes all keys but 3 and 4, and has one more: the line as an
+--   5     As key 3, for the tenant's conversations alone.
+--   6…    Strings. First the jobs that are looked up by their names, then the jobs to write. Each has the end of its
+--         job, or '>' and the conversation. An erasure deletes all keys but 3 to 5, and has one more: the line as an
 --         earlier release kept it.
 --
 -- Arguments, with '-' for a value that is absent:
@@ -61,7 +62,7 @@ for index = 1, unknown_ids do
 end
 local taken = {}
 for index = 1, names do
-  local job = redis.call('GET', KEYS[4 + index])
+  local job = redis.call('GET', KEYS[5 + index])
   taken[index] = job and string.sub(job, 1, 1) ~= '>' and 1 or 0
   allowed = allowed and (taken[index] == 0 or index > tonumber(unknown_names))
 end
@@ -73,11 +74,12 @@ if not allowed and not repeated then
 end
 if erases == '1' then
   redis.call('ZREM', KEYS[3], member)
+  redis.call('ZREM', KEYS[5], member)
   for index = 1, jobs do
     redis.call('ZREM', KEYS[4], ARGV[at + 3 * index])
   end
   for index, key in ipairs(KEYS) do
-    if index ~= 3 and index ~= 4 then
+    if index < 3 or index > 5 then
       redis.call('DEL', key)
     end
   end
@@ -100,8 +102,10 @@ if not repeated then
   end
   if due_at == '-' then
     redis.call('ZREM', KEYS[3], member)
+    redis.call('ZREM', KEYS[5], member)
   elseif due_at ~= '=' then
     redis.call('ZADD', KEYS[3], due_at, member)
+    redis.call('ZADD', KEYS[5], due_at, member)
   end
   if remembered ~= '0' then
     -- This hash is a cache. At its bound it is emptied.
@@ -118,7 +122,7 @@ if not repeated then
   each('HDEL', KEYS[2], forgotten)
   for index = 1, jobs do
     local text, seconds, entry = unpack(ARGV, at + 3 * index - 2, at + 3 * index)
-    redis.call('SET', KEYS[4 + names + index], text, 'EX', seconds)
+    redis.call('SET', KEYS[5 + names + index], text, 'EX', seconds)
     if entry ~= '-' then
       redis.call('ZADD', KEYS[4], time, entry)
     end
