@@ -81,7 +81,7 @@ GUARDS = (
     ),
     guard(
         "rules that another release has compiled do not count",
-        f"{UNIT}::TestReleases::test_are_compiled_by_no_patients_request",
+        f"{UNIT}::TestReleases::test_do_not_count_in_their_old_form",
         DOCUMENT,
         'if document.rules and stored["compiled_for"] == version else None',
         "if document.rules else None",
@@ -123,7 +123,7 @@ GUARDS = (
     ),
     guard(
         "a spelling stands for few words",
-        f"{UNIT}::TestWriting::test_what_is_wrong_is_refused_by_its_name_and_nothing_is_stored[body22-rules.0.spellings]",
+        f"{TEXTS}::test_what_is_too_long_or_too_much_is_refused[source0-spellings-stands for more than 12]",
         "safety/compiling.py",
         "elif len(text.words) > MOST_WORDS:",
         "elif False:",

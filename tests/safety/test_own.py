@@ -93,7 +93,11 @@ def test_whatever_fails_in_them_keeps_the_shipped_finding(
         return real(self, *arguments)
 
     monkeypatch.setattr(owner, name, fails)
-    assert {finding.rule for finding in rules.find(f"zebra, {EMERGENCY}")} == SHIPPED
+    try:
+        found = rules.find(f"zebra, {EMERGENCY}")
+    except error:
+        found = ()
+    assert {finding.rule for finding in found} == SHIPPED
 
 
 def test_all_messages_of_one_check_share_the_steps(caplog: pytest.LogCaptureFixture) -> None:

@@ -340,6 +340,11 @@ class TestReleases:
         assert rule_of(outdated.post(says(EMERGENCY))) == BREATHING
         assert in_force(outdated)["refused"] == ["en"]
 
+    def test_do_not_count_in_their_old_form(self, configured: Service) -> None:
+        put(configured, {"rules": [OWN]})
+        self.write(configured, "compiled_for = 'another'")
+        assert rule_of(configured.post(says(BROKEN))) is None
+
     @pytest.mark.parametrize("action", ["sweep", "migrate"])
     def test_are_compiled_by_the_sweep_and_by_the_deployment(
         self, outdated: Service, monkeypatch: pytest.MonkeyPatch, action: str
