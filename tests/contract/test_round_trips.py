@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 from pg8000 import native
 
+from message_handler.archive.postgres import PostgresArchive
 from message_handler.intake.requests import parse_request
 from message_handler.operations import erasure
-from tests.contract.test_handoff import hands_back, hands_off, view
+from tests.contract.chat import named
+from tests.contract.conversation import KEY
+from tests.contract.test_handoff import FOR_A_HUMAN, REQUEST, hands_back, hands_off, view
 from tests.contract.world import World
 
 FEW, MANY = 3, 40
@@ -168,3 +172,18 @@ def test_more_messages_cost_no_further_round_trip(
         counts += counted
     few, many = counts
     assert 0 < many <= few
+
+
+def test_only_what_a_human_is_to_answer_may_have_made_a_conversation_that_has_to_go(
+    postgres_archive: PostgresArchive, trips: Trips
+) -> None:
+    """A message of before an erasure. Only for a human the conversation is made first, and dropped behind that."""
+    postgres_archive.erase(KEY)
+    void = [replace(named("m0"), accepted_at=1.0)]
+    counts = []
+    for request in (REQUEST, FOR_A_HUMAN, REQUEST, FOR_A_HUMAN):
+        with trips.counted() as counted:
+            assert postgres_archive.park(request, void) is None
+        counts += counted
+    *_, for_the_bot, for_a_human = counts
+    assert for_a_human - for_the_bot == 2

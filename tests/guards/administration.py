@@ -185,6 +185,12 @@ RETRIES = (
         (Removal(STEPS, ' and execute(connection, values, "was_reopened")[0][0]:', " and False:"),),
     ),
     Guard(
+        "a page of the audit fits into one answer",
+        "administration",
+        "unit/test_administration.py::TestAudit::test_a_page_of_large_records_fits_into_one_answer",
+        (Removal("http/paging.py", "if not number or size <= MOST_BYTES", "if True"),),
+    ),
+    Guard(
         "a failed job leads to the answer that was faster than its retry",
         "administration",
         f"{RETRY}::test_a_failed_job_that_is_answered_meanwhile_leads_to_that_answer[memory]",
