@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from message_handler.cold_start import prepare
 from message_handler.domain.conversations import conversation_key
@@ -95,6 +96,12 @@ def delete_job(call: Call) -> tuple[int, dict[str, Any]]:
     return HTTPStatus.OK, jobs.view(jobs.cancel(call.path("job_id")))
 
 
+def print_use(platform_id: str, messages: int) -> None:
+    """Print a tenant's messages apart from the other metrics, which have no tenant."""
+    with single_metric(name="PlatformMessages", unit=MetricUnit.Count, value=messages) as metric:
+        metric.add_dimension("platform", platform_id)
+
+
 ROUTES = {
     ("POST", "/conversations/{conversation_id}/messages"): post_message,
     ("DELETE", "/conversations/{conversation_id}/messages/{message_id}"): delete_message,
@@ -112,6 +119,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return serve(ROUTES, event, lambda: parts().settings, scope=SCOPE, meter=meter)
     finally:
         meter.publish(metrics.add_metric)
+        meter.publish_use(print_use)
 
 
 prepare(parts)

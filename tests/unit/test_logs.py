@@ -42,12 +42,13 @@ def test_metrics_are_in_the_embedded_format(service: Service) -> None:
     service.http("intake", service.event("intake-post-message"))
     service.deliver()
     metrics = [line for line in service.output.lines if "_aws" in line]
-    assert len(metrics) == 2
+    assert len(metrics) == 3
     for line in metrics:
+        of_a_platform = ["platform"] if "PlatformMessages" in line else []
         assert isinstance(line["_aws"]["Timestamp"], int)
         (directive,) = line["_aws"]["CloudWatchMetrics"]
         assert directive["Namespace"] == "MessageHandler"
-        assert directive["Dimensions"] == [["service"]]
+        assert [sorted(names) for names in directive["Dimensions"]] == [[*of_a_platform, "service"]]
         for metric in directive["Metrics"]:
             assert all(isinstance(value, int | float) for value in line[metric["Name"]])
     assert service.output.metrics["MessagesAccepted"] == [1]

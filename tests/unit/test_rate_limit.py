@@ -11,6 +11,7 @@ from message_handler import MessageHandler
 from message_handler.bot_config import BotConfigService
 from message_handler.domain.errors import Contended, RateLimited, Unavailable
 from message_handler.intake import shares
+from message_handler.metrics import MOST_PLATFORMS, OTHER_PLATFORMS, Meter
 from message_handler.tiers.failover import Failover
 from message_handler.tiers.line_tier import LineTier
 from message_handler.tiers.memory import MemoryTier
@@ -95,6 +96,16 @@ class TestPosting:
         service.parts.tiers.tiers[0].store._buckets._buckets.clear()  # type: ignore[attr-defined]
         limit(service, 3)
         assert [post(service, f"n{n}").status for n in range(4)] == [202, 202, 202, 429]
+
+    def test_each_tenants_messages_are_a_metric_of_their_own(self, service: Service) -> None:
+        limit(service, 2)
+        three = [{"role": "user", "content": f"{CANARY} {n}", "message_id": f"m{n}"} for n in range(3)]
+        assert service.post({"messages": three[:2]}).status == 202
+        assert service.post({"messages": three}, "conv_9").status == 429
+        (line,) = [line for line in service.output.lines if "PlatformMessages" in line]
+        (directive,) = line["_aws"]["CloudWatchMetrics"]
+        assert sorted(*directive["Dimensions"]) == ["platform", "service"]
+        assert (line["platform"], line["PlatformMessages"]) == ("default", [2])
 
     def test_without_a_limit_no_store_is_asked(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         limit(service, None)
@@ -210,3 +221,14 @@ def test_the_library_raises_it(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RateLimited) as limited:
             handler.handle_message_request("conv_123", "<USER>b</USER><br>")
     assert (limited.value.status, limited.value.retry_after) == (429, 60)
+
+
+def test_a_process_names_a_bounded_number_of_tenants_in_metrics() -> None:
+    meter, used = Meter(), dict[str, int]()
+    for number in range(MOST_PLATFORMS + 5):
+        meter.use(f"clinic-{number}", 2)
+    meter.use("clinic-0", 1)
+    meter.publish_use(used.__setitem__)
+    assert len(used) == MOST_PLATFORMS + 1
+    assert (used["clinic-0"], used[OTHER_PLATFORMS]) == (3, 10)
+    meter.publish_use(lambda *_: pytest.fail("it is published again"))

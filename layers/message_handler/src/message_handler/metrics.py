@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,6 +16,7 @@ UNITS: dict[str, Unit] = {
     "MessagesDuplicate": "Count",
     "MessagesRejected": "Count",
     "MessagesThrottled": "Count",
+    "PlatformMessages": "Count",
     "RequestsThrottled": "Count",
     "WaitsRefused": "Count",
     "SafetyNotices": "Count",
@@ -54,6 +56,11 @@ UNITS: dict[str, Unit] = {
     "RefusedForTenant": "Count",
 }
 
+#: The tenants that one process names in metrics. Each name is a metric of its own to CloudWatch, and costs.
+MOST_PLATFORMS = 100
+#: Stands for all further tenants. No tenant's id has a space.
+OTHER_PLATFORMS = "all others"
+
 #: The value of `Tier`: its maximum over a period is the worst tier that was in use.
 TIER_VALUES = {"redis": 0, "postgres": 1, "memory": 2}
 
@@ -64,6 +71,22 @@ class Meter:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._values: list[tuple[str, float]] = []
+        self._platforms: set[str] = set()
+        self._used: Counter[str] = Counter()
+
+    def use(self, platform_id: str, messages: int) -> None:
+        """Count messages of a tenant: how much of the service it uses."""
+        with self._mutex:
+            if len(self._platforms) < MOST_PLATFORMS:
+                self._platforms.add(platform_id)
+            self._used[platform_id if platform_id in self._platforms else OTHER_PLATFORMS] += messages
+
+    def publish_use(self, add: Callable[[str, int], None]) -> None:
+        """Call `add` with each tenant that has sent messages since the last call, and their number."""
+        with self._mutex:
+            taken, self._used = self._used, Counter()
+        for platform_id, messages in taken.items():
+            add(platform_id, messages)
 
     def add(self, name: str, value: float = 1) -> None:
         """Add a value; `name` is one of UNITS. If 10,000 values wait to be published, the older half is dropped."""

@@ -42,6 +42,7 @@ class Shares:
         if per_minute and (wait := self._wait(platform_id, per_minute, count)) > 0:
             self.meter.add("MessagesThrottled")
             raise RateLimited(math.ceil(wait))
+        self.meter.use(platform_id, count)
 
     def take(self, platform_id: str, kind: Kind) -> None:
         """Count a request of another kind. Raises RateLimited."""
