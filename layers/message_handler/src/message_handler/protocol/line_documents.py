@@ -130,7 +130,7 @@ def _job_of(line: Line, value: dict[str, Any] | None) -> Job | None:
     context, resources = value.pop("context", None), value.pop("resources", None)
     words: dict[str, str] = value.get("words", {})
     edited: dict[str, float] = value.get("edited", {})
-    earlier: list[str] = value.get("earlier", [])
+    earlier = frozenset[str](value.get("earlier", ()))
     promised: dict[str, tuple[str, ...]] = {}
     for job_id, message_ids in value.get("promises", {}).items():
         for message_id in message_ids:
