@@ -101,7 +101,7 @@ class RulesInForce(Answer):
 
     `review`: whether a clinician's review holds for this version of the rules. `old`: it is more than a year ago.
     `not_applicable`: the ids of shipped rules that an operator has declared so. `refused`: the languages of own rules
-    that this release can't compile; they do not count.
+    that this release refuses or has not compiled yet; they do not count.
     """
 
     rules_version: Text
