@@ -25,6 +25,7 @@ ENGLISH: dict[str, Any] = {
         "past": ["years ago", "last year"],
         "other": ["in the film"],
         "information": ["what are the symptoms of"],
+        "routine": ["how much is"],
     },
     "rules": [
         {
@@ -56,6 +57,13 @@ ENGLISH: dict[str, Any] = {
             "typing_errors": False,
         },
         {"id": "fever", "level": "urgent", "about": "A high fever", "phrases": ["fever of 40"]},
+        {
+            "id": "stroke",
+            "level": "emergency",
+            "about": "A stroke by its name",
+            "phrases": ["a stroke"],
+            "lowered_by": {"routine": "none"},
+        },
     ],
 }
 VIETNAMESE: dict[str, Any] = {
@@ -72,6 +80,7 @@ VIETNAMESE: dict[str, Any] = {
     "rules": [
         {"id": "vi-chest", "level": "emergency", "about": "Pain in the chest", "phrases": ["<pain> <chest>"]},
         {"id": "vi-suicide", "level": "crisis", "about": "A wish to die", "phrases": ["tự tử", "muốn chết", "chết"]},
+        {"id": "vi-awake", "level": "emergency", "about": "Unconscious", "phrases": ["không tỉnh", "không <pain> nữa"]},
         {"id": "vi-knife", "level": "urgent", "about": "A knife", "phrases": ["dao", "hoà tan"]},
     ],
 }

@@ -272,6 +272,26 @@ def test_a_crisis_is_lowered_to_urgent_and_by_information_to_nothing() -> None:
     assert level("what are the symptoms of suicide") is None
 
 
+def test_routine_lowers_only_a_rule_that_says_so() -> None:
+    assert level("how much is the check after a stroke") is None
+    assert level("he has a stroke") is EMERGENCY
+    assert level("how much is an ambulance for chest pain") is EMERGENCY
+    assert level("how much is it, I want to die") is CRISIS
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("gọi mãi không tỉnh", True),
+        ("không\ntỉnh", True),
+        ("mổ có lâu không, tỉnh dậy thì ăn gì", False),
+        ("có sao không, đau nữa thì khám đâu", False),
+    ],
+)
+def test_a_match_does_not_go_on_behind_a_question(text: str, counts: bool) -> None:
+    assert ("vi-awake" in found(text)) is counts
+
+
 def test_a_rule_may_be_lowered_otherwise() -> None:
     assert level("chest pain last year") is URGENT
     assert level("gasping for air last year") is None

@@ -20,22 +20,24 @@ from message_handler.safety.coding import (
     terms_of,
 )
 from message_handler.safety.grammar import GRAMMARS, Grammar
+from message_handler.safety.language import ANYWHERE
 from message_handler.safety.misspelt import LONGEST, SHORTEST
 from message_handler.safety.reading import spelled_out
 from message_handler.safety.terms import MOST_WORDS
 from message_handler.safety.text import NO_MARKS, Text, marks_of, squeezed_form, squeezed_forms
 
-KINDS: Final = ("negation", "past", "other", "information")
+KINDS: Final = ("negation", *ANYWHERE)
 #: What each kind of cue lowers a match to, unless the rule says otherwise.
 _LOWERED_BY: Final[Mapping[Level, Mapping[str, Level | None]]] = {
-    Level.EMERGENCY: dict.fromkeys(KINDS),
+    Level.EMERGENCY: {**dict.fromkeys(KINDS), "routine": Level.EMERGENCY},
     Level.CRISIS: {
         "negation": Level.URGENT,
         "past": Level.URGENT,
         "other": Level.URGENT,
         "information": None,
+        "routine": Level.CRISIS,
     },
-    Level.URGENT: dict.fromkeys(KINDS),
+    Level.URGENT: {**dict.fromkeys(KINDS), "routine": Level.URGENT},
 }
 _GAP, _WITHIN = 2, 8
 #: More would make a text's check slow.
@@ -49,7 +51,7 @@ _RULE_FIELDS: Final = {
     *("source", "reviewed_by", "reviewed_at"),
 }
 _SHOWN_FIELDS: Final = ("about", "source", "reviewed_by", "reviewed_at")
-_CUES: Final = ("negation_before", "negation_after", "not_negation", "past", "other", "information", "idioms")
+_CUES: Final = ("negation_before", "negation_after", "not_negation", *ANYWHERE, "idioms")
 _GROUP: Final = re.compile(r"<([^<>]*)>")
 _NUMBER: Final = re.compile("[0-9]{1,2}")
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -279,14 +281,14 @@ class _Compiler:
             if cue not in self._cues:
                 self._cues[cue] = self._group()
         cues = self._mapping(self._source.get("cues"), "cues")
-        self._unknown_fields(cues, {"negation", "not_negation", "past", "other", "information"}, "cues")
+        self._unknown_fields(cues, {"not_negation", *KINDS}, "cues")
         negation = self._mapping(cues.get("negation"), "cues: negation")
         self._unknown_fields(negation, {"before", "after"}, "cues: negation")
         listed = {
             "negation_before": negation.get("before"),
             "negation_after": negation.get("after"),
             "idioms": self._source.get("idioms"),
-            **{kind: cues.get(kind) for kind in ("not_negation", "past", "other", "information")},
+            **{kind: cues.get(kind) for kind in ("not_negation", *ANYWHERE)},
         }
         for kind, terms in listed.items():
             where = kind if kind == "idioms" else f"cues: {kind}"

@@ -11,7 +11,8 @@ class Grammar(NamedTuple):
 
     `contrasts` start a new clause. `alternatives` stand before a list's last item. `subjects` start a sentence of its
     own inside a list. `leading` words stand between a match and a cue in the next clause that speaks of the same.
-    `contractions` are ends of words behind an apostrophe: "my throat's swelling".
+    `contractions` are ends of words behind an apostrophe: "my throat's swelling". `questions` end a question in front
+    of a comma: "có đau không, ..." asks "does it hurt?"
     """
 
     contrasts: frozenset[str] = frozenset()
@@ -19,10 +20,11 @@ class Grammar(NamedTuple):
     subjects: frozenset[str] = frozenset()
     leading: frozenset[str] = frozenset()
     contractions: frozenset[str] = frozenset()
+    questions: frozenset[str] = frozenset()
 
     @property
     def words(self) -> frozenset[str]:
-        return self.contrasts | self.alternatives | self.subjects | self.leading
+        return self.contrasts | self.alternatives | self.subjects | self.leading | self.questions
 
 
 def _words(text: str) -> frozenset[str]:
@@ -42,5 +44,6 @@ GRAMMARS: Final[Mapping[str, Grammar]] = {
         alternatives=_words("hay hoac"),
         subjects=_words("toi em con chau minh anh chi me bo ba ong tui no chong vo"),
         leading=_words("nhung ma no gio bay da thi cung roi nay"),
+        questions=_words("khong"),
     ),
 }

@@ -28,6 +28,8 @@ _SYLLABLE: Final = (
     r"(uye|uya|uyu|ieu|yeu|uoi|uou|oai|oao|oay|oeo|uay|uao|[aeiouy]{1,2})(ch|nh|ng|[cmnpt])?"
 )
 _LANGUAGES_OF_SYLLABLES: Final = ("vi",)
+#: The kinds of cues that count wherever they stand in a match's sentence.
+ANYWHERE: Final = ("past", "other", "information", "routine")
 
 
 class Rule(NamedTuple):

@@ -13,7 +13,7 @@ from message_handler.domain.safety import Level
 from message_handler.safety.coding import Pattern
 from message_handler.safety.grammar import GRAMMARS, Grammar
 from message_handler.safety.hits import Hits
-from message_handler.safety.language import Language, Rule
+from message_handler.safety.language import ANYWHERE, Language, Rule
 from message_handler.safety.reading import Hit, Reading
 
 #: The distance in words within which a cue of negation counts.
@@ -78,6 +78,7 @@ class Matcher:
         self._work: Final = work
         self._all: Final = language.hits(reading)
         self.reading: Final = reading
+        self._questions: Final = GRAMMARS.get(language.code, Grammar()).questions
         self._counted: Final[dict[int, Sequence[Hit]]] = {}
         if work:
             work.take(_STEPS_OF_A_HIT * self._all.number())
@@ -147,7 +148,20 @@ class Matcher:
                 continue
             if not pattern.ordered and self._meet_by_chance(hits):
                 continue
+            if self._questions and self._goes_on_behind_a_question(pattern, hits):
+                continue
             yield hits
+
+    def _goes_on_behind_a_question(self, pattern: Pattern, hits: tuple[Hit, ...]) -> bool:
+        """Whether a word of the match ends a question, so it says nothing of what follows: "có đau không, tỉnh dậy..."
+        is not "không tỉnh"."""
+        reading, end = self.reading, max(hit.end for hit in hits)
+        commas = set(reading.parts).difference(reading.sentences)
+        return any(
+            word + 1 in commas and reading.words[word] in self._questions
+            for hit in hits
+            for word in range(hit.start, min(hit.end, (end if pattern.ordered else hit.end) - 1))
+        )
 
     def _meet_by_chance(self, hits: tuple[Hit, ...]) -> bool:
         """Whether syllables without marks prove nothing, because each may be many words: "can" is cắn, cần and cân.
@@ -224,7 +238,7 @@ class _Cues:
         ]
         self._anywhere = {
             kind: [cue for cue in hits.of(language.cues[kind]) if reading.is_sure(cue) and not cue.corrected]
-            for kind in ("past", "other", "information")
+            for kind in ANYWHERE
         }
 
     def lower(self, match: Match) -> Iterator[Lowering]:
