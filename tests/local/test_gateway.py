@@ -143,7 +143,7 @@ def test_a_timeout_has_the_id_of_the_event_that_the_function_logs() -> None:
             return Future()
 
     stuck, template = Stuck(), TemplateSource(ROOT / "template.yaml").resolve({}, "")
-    gateway = Gateway(template, {"IntakeFunction": cast(Pool, stuck)}, integration_seconds=0.01)
+    gateway = Gateway(template, {"StatusFunction": cast(Pool, stuck)}, integration_seconds=0.01)
     response = gateway.handle(Request("GET", "/jobs/x", "", [], b"", "127.0.0.1"))
     assert dict(response.headers)["X-Correlation-ID"] == stuck.event["requestContext"]["requestId"]
 
