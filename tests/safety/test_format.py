@@ -61,6 +61,11 @@ def test_the_shipped_files_keep_their_meaning(file: Path, tmp_path: Path) -> Non
     assert formatted(text) == text
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_shipped_rule_names_its_source(file: Path) -> None:
+    assert [rule["id"] for rule in source_of(file)["rules"] if not rule["source"]] == []
+
+
 def test_what_is_no_yaml_is_refused() -> None:
     with pytest.raises(RulesRefused, match="is no YAML"):
         formatted("a: [")
