@@ -13,7 +13,7 @@ from tests.safety import evaluate
 from tests.safety.corpus_files import FOLDER, Counts, screened, sentences, wilson
 
 #: The least share of dangers that are found, and the most of harmless messages that raise an alarm.
-FOUND, ALARMS = 0.97, 0.011
+FOUND, ALARMS = 0.97, 0.01
 LANGUAGES = sorted(file.stem for file in FOLDER.glob("*.tsv"))
 
 
