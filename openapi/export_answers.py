@@ -144,7 +144,7 @@ class FindingRecord(Answer):
     level: Text
     rule: Text
     rules_version: Text
-    place: list[tuple[Count, Count]]
+    place: list[Annotated[list[Count], Field(min_length=2, max_length=2)]]
     found_at: StoredAt
 
 

@@ -188,8 +188,8 @@ class TestSweep:
         def arrange(event: Callable[[], object]) -> None:
             look = tier.store.due
 
-            def look_and_then(older_than: float) -> list[ConversationKey]:
-                found = look(older_than)
+            def look_and_then(older_than: float, platform_id: str | None = None) -> list[ConversationKey]:
+                found = look(older_than, platform_id)
                 monkeypatch.setattr(tier.store, "due", look)
                 event()
                 return found

@@ -137,10 +137,10 @@ class TestRouting:
     def test_a_mistake_of_ours_in_a_look_at_all_conversations_is_not_an_outage(
         self, redis_cluster_tier: RedisTier
     ) -> None:
-        redis_cluster_tier.store.client.set("mh:{1}:sweep", "not an index")
+        redis_cluster_tier.store.client.set("mh:{1}:sweep:clinic", "not an index")
         with pytest.raises(redis.ResponseError, match=r"^WRONGTYPE"):
             redis_cluster_tier.locks("clinic")
-        redis_cluster_tier.store.client.delete("mh:{1}:sweep")
+        redis_cluster_tier.store.client.delete("mh:{1}:sweep:clinic")
 
     def test_nothing_connects_before_it_is_used(self, asked: list[int]) -> None:
         with opened("redis://127.0.0.1:1/0") as tier:

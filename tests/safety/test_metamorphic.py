@@ -1,10 +1,11 @@
 """A change that keeps a message's sense never lowers its level: letters, blanks, marks, disguise, politeness, order.
 
-Each change is made to each explicit sentence of the development half. What is chosen at random is the same in each run.
+Each change is made to explicit sentences of the development half. What is chosen at random is the same in each run.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import unicodedata
 from collections.abc import Callable
@@ -34,6 +35,9 @@ POLITE = {
     "en": (("Hello doctor,", "Good morning.", "Please help:"), ("Thank you.", "Thanks so much", "please")),
     "vi": (("Dạ", "Chào bác sĩ,", "Cho em hỏi."), ("ạ", "Em cảm ơn.", "giúp em với")),
 }
+
+#: The sentences of each language that are changed: SENTENCES=10000 changes all.
+MOST = int(os.environ.get("SENTENCES", "300"))
 
 type Change = Callable[[str, random.Random], str]
 
@@ -96,11 +100,10 @@ def explicit() -> tuple[tuple[Rules, str, str, Level], ...]:
 
     A test that fails shows its sentence, so none is of the test half.
     """
-    corpus = [
-        (shipped(), each.language, each.texts[0])
-        for each in sentences()
-        if (each.category, each.half) == ("explicit", "development")
-    ]
+    known = [each for each in sentences() if (each.category, each.half) == ("explicit", "development")]
+    random.Random(0).shuffle(known)
+    chosen = (each for code in POLITE for each in [each for each in known if each.language == code][:MOST])
+    corpus = [(shipped(), each.language, each.texts[0]) for each in chosen]
     samples = [(RULES, "en" if text.isascii() else "vi", text) for text in SAMPLES]
     return tuple(
         (rules, language, text, screened.level)

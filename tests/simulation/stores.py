@@ -94,9 +94,9 @@ class SharedLines(MemoryLines):
         waiting: tuple[Message, ...] = with_texts(self.line(key).waiting(), texts_of(self._line(key)))
         return waiting
 
-    def due(self, older_than: float) -> list[ConversationKey]:
+    def due(self, older_than: float, platform_id: str | None = None) -> list[ConversationKey]:
         self._drop_answered()
-        return super().due(older_than)
+        return super().due(older_than, platform_id)
 
     def _drop_answered(self) -> None:
         """Drop lines whose messages were all answered on another tier: they need no wake."""
