@@ -28,7 +28,7 @@ from tests.published import DOCUMENT, routes
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 SEED = 20260615
 #: Requests for each route and phase: FUZZ_EXAMPLES=100 makes more.
-EXAMPLES_EACH = int(os.environ.get("FUZZ_EXAMPLES", "15"))
+EXAMPLES_EACH = int(os.environ.get("FUZZ_EXAMPLES", "8"))
 #: The longest run, on a loaded machine.
 SECONDS = 240
 PHASES = "examples,coverage,fuzzing,stateful"
