@@ -18,9 +18,8 @@ from message_handler.protocol.line import LIVE_TTL_SECONDS
 from message_handler.protocol.line_documents import STRUCTURE
 from message_handler.protocol.results import TierName
 from message_handler.settings import Settings
-from message_handler.tiers.buckets import Buckets
+from message_handler.tiers.alone import CountsAlone
 from message_handler.tiers.line_tier import LineTier
-from message_handler.tiers.waits import Waits
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Expiring[Key, Value]:
         return value if until > self.clock() else None
 
 
-class MemoryLines:
+class MemoryLines(CountsAlone):
     """A `LineStore` of dictionaries under one mutex: the shortest description of what a store must do.
 
     `unclaimed_seconds`: after this time a line that no worker of this process has claimed is dropped. Its messages have
@@ -56,11 +55,10 @@ class MemoryLines:
     def __init__(
         self, settings: Settings, clock: Callable[[], float] = time.time, *, unclaimed_seconds: float = math.inf
     ) -> None:
+        super().__init__(clock)
         self._settings = settings
         self._unclaimed_seconds = unclaimed_seconds
         self.clock = clock
-        self._buckets = Buckets(clock)
-        self._waits = Waits(clock)
         self._mutex = threading.Lock()
         self.lines = Expiring[ConversationKey, dict[str, str]](clock)
         self.due_at: dict[ConversationKey, float] = {}
@@ -165,22 +163,6 @@ class MemoryLines:
             acquired = {key: float(self._line(key).get("acquired_at", "inf")) for key in keys}
             due_at = {key: self.due_at[key] for key in keys if key in self.due_at}
             return [key for key, at in due_at.items() if min(at, acquired[key] + older_than) <= now]
-
-    def cached(self, name: str) -> str | None:
-        """Always None: each process has a cache of its own in front of this one."""
-        return None
-
-    def cache(self, name: str, text: str, seconds: float) -> None:
-        """See `cached`."""
-
-    def admit(self, name: str, per_minute: int, count: int = 1) -> float:
-        return self._buckets.take(name, per_minute, count)
-
-    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
-        return self._waits.begin(platform_id, wait_id, most=most, most_in_all=most_in_all)
-
-    def end_wait(self, platform_id: str, wait_id: str) -> None:
-        self._waits.end(wait_id)
 
 
 def _changed(values: dict[str, str], changes: dict[str, str | None]) -> dict[str, str]:

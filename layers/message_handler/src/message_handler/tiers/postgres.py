@@ -20,25 +20,23 @@ from message_handler.ports.line_store import CLOCK_MARGIN, MOST_REMEMBERED, Save
 from message_handler.protocol.line_documents import STRUCTURE
 from message_handler.protocol.results import TierName
 from message_handler.settings import Settings
-from message_handler.tiers.buckets import Buckets
+from message_handler.tiers.alone import CountsAlone
 from message_handler.tiers.line_tier import LineTier
-from message_handler.tiers.waits import Waits
 
 #: The index shows the oldest of a tenant's unarchived ends, up to this number. The rest follow once these are archived.
 MOST_UNARCHIVED = 500
 
 
-class PostgresLines:
+class PostgresLines(CountsAlone):
     """See the port `LineStore`. `clock`: a test's own (Unix seconds), or None for the server's."""
 
     name: TierName = "postgres"
 
     def __init__(self, database: Database, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(clock or time.time)
         self.database = database
         self._settings = settings
         self.clock = clock
-        self._buckets = Buckets(clock or time.time)
-        self._waits = Waits(clock or time.time)
 
     def ping(self) -> None:
         self.database.ping()
@@ -91,22 +89,6 @@ class PostgresLines:
         self._execute("drop_ended", heartbeat_stale=self._settings.heartbeat_stale, platform_id=platform_id)
         rows = self._execute("due_lines", older_than=older_than, platform_id=platform_id)
         return [ConversationKey(*row) for row in rows]
-
-    def cached(self, name: str) -> str | None:
-        """Always None: configuration comes from this same database, and each process has a cache of its own."""
-        return None
-
-    def cache(self, name: str, text: str, seconds: float) -> None:
-        """See `cached`."""
-
-    def admit(self, name: str, per_minute: int, count: int = 1) -> float:
-        return self._buckets.take(name, per_minute, count)
-
-    def begin_wait(self, platform_id: str, wait_id: str, *, most: int, most_in_all: int) -> bool:
-        return self._waits.begin(platform_id, wait_id, most=most, most_in_all=most_in_all)
-
-    def end_wait(self, platform_id: str, wait_id: str) -> None:
-        self._waits.end(wait_id)
 
     def _execute(self, statement: str, **values: Any) -> list[Any]:
         return self.database.execute({"clock": self.clock() if self.clock else None} | values, statement)
