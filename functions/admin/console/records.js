@@ -11,7 +11,7 @@ const yesNo = (name, label, hint) => ({ name, label, hint, kind: "yes or no" });
 
 /**
  * `derived`: fields that the API computes, and that are not sent. `facts`: the texts of a record in the list. A kind
- * without an `idField` has one record, the part `part` of what the API shows at `path`.
+ * without an `idField` has one record: the API shows it at `path`, in the field `part`.
  */
 export const KINDS = {
   bots: {

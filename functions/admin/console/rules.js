@@ -31,7 +31,7 @@ export function createRules(act, tell) {
   };
   const write = (changes) => async () => {
     const { body, etag } = known;
-    readAt = -Infinity; // whatever the outcome is, the rules are read again
+    readAt = -Infinity; // the next view reads the rules again, also after an error
     return call("PUT", ADDRESS, { headers: { "If-Match": etag }, body: { ...body.settings, ...changes } });
   };
 

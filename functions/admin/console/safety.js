@@ -41,7 +41,7 @@ function createRaised(act) {
     const id = h("input", { required: true, value: "drill-1", autocomplete: "off", autofocus: true });
     const sure = await confirm({
       title: "Raise a drill?",
-      says: ["All who see it can tell that it is a drill. The platform is told of it.", "The audit records it."],
+      says: ["Each place that shows it says that it is a drill. The platform is told of it.", "The audit records it."],
       asks: id,
       label: field("Conversation", id, { hint: "One that has no patient. It is made if it does not exist." }),
       action: "Raise it",

@@ -60,9 +60,9 @@ class Alarm:
         return self.reader.screen([message.content for message in messages])
 
     def look_at_the_end(self, request: MessageRequest) -> Finding | None:
-        """The worst danger at the end of what the patient has said, in a request that is too large to be accepted.
+        """The worst danger in the newest messages of a request that is too large to be accepted.
 
-        As much is read as in a request that is accepted.
+        It reads as much of them as an accepted request may have.
         """
         _, messages = history.split(turns_of(request, self.recognise()))
         newest: list[str] = []
@@ -120,7 +120,7 @@ class Alarm:
             if bot_id is not None:
                 self.archive.hand_off(self.key, bot_id)
                 silence(self.tiers, jobs, self.key)
-        except Exception as error:  # noqa: BLE001  whatever fails, the bot answers
+        except Exception as error:  # noqa: BLE001  after any error the bot answers
             _log.error("danger can't be handed off", extra=_named(error))
 
     def give(self, found: Finding | None, messages: Iterable[Message]) -> dict[str, Any] | None:
@@ -156,7 +156,7 @@ class Alarm:
         )
         try:
             self._raise(raised)
-        except Exception as error:  # noqa: BLE001  whatever fails, the patient gets the notice
+        except Exception as error:  # noqa: BLE001  no error keeps the notice from the patient
             _log.error("a notice can't be kept or told", extra={"ai_job_id": raised.job_id, **_named(error)})
         return shown | {"notice_job_id": raised.job_id}
 
@@ -171,10 +171,10 @@ class Alarm:
                 self.queue.send(DeliveryRecord(self.key))
 
     def _config(self) -> dict[str, Any]:
-        """The bot's configuration, or the default one. Raises nothing: a notice needs words, whatever fails."""
+        """The bot's configuration, or the default one. Raises nothing, because a notice needs words."""
         try:
             return self.bots.config_of_notice(self.key, self.bot_id)
-        except Exception as error:  # noqa: BLE001  whatever fails, the patient gets the notice
+        except Exception as error:  # noqa: BLE001  no error keeps the notice from the patient
             _log.error("a notice has the default words", extra=_named(error))
             return self.bots.default
 

@@ -109,7 +109,7 @@ class Intake:
         found, severe = worst(screened), for_a_human(screened, messages)
         try:
             body, waiting, is_new = self._handle(key, request, said, messages, wordless, severe, correlation_id)
-        except Exception as error:  # noqa: BLE001  whatever fails, its answer has the notice
+        except Exception as error:  # noqa: BLE001  the answer to each error has the notice
             raise telling(error, alarm.give(found, messages)) from error.__cause__
         own = found
         found = alarm.look_at_what_waits(found, messages, waiting)
@@ -222,7 +222,7 @@ class Intake:
         return noted != "resumed"
 
     def _park(self, request: Request, handed_off: HandedOff) -> Answered | None:
-        """Park a request's messages while a human answers. None if the bot answers, whatever the tier believes.
+        """Park a request's messages while a human answers. None if the bot answers: the tier was wrong.
 
         Raises Unavailable, because only a durable message may be promised an answer. (But danger that should have
         called a human is answered by the bot then.)

@@ -109,7 +109,7 @@ class Language:
 
     @cached_property
     def _lowering(self) -> frozenset[int]:
-        """The groups of what lowers or voids a match."""
+        """The groups whose words lower a match or void it: cues and exceptions."""
         exceptions = [rule.exceptions for rule in self.rules if rule.exceptions is not None]
         return frozenset([*self.cues.values(), *exceptions])
 

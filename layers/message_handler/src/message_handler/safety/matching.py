@@ -153,8 +153,7 @@ class Matcher:
             yield hits
 
     def _goes_on_behind_a_question(self, pattern: Pattern, hits: tuple[Hit, ...]) -> bool:
-        """Whether a word of the match ends a question, so it says nothing of what follows: "có đau không, tỉnh dậy..."
-        is not "không tỉnh"."""
+        """Whether the match runs on behind a question's last word: "có đau không, tỉnh dậy" is not "không tỉnh"."""
         reading, end = self.reading, max(hit.end for hit in hits)
         commas = set(reading.parts).difference(reading.sentences)
         return any(

@@ -32,7 +32,7 @@ class Reader:
         if self._rules is None:
             try:
                 self._rules = self._get()
-            except Exception as error:  # noqa: BLE001  whatever fails, danger is looked for
+            except Exception as error:  # noqa: BLE001  no error keeps the shipped rules from reading
                 _log.error("the tenant's safety rules can't be read: the shipped ones count", extra=self._named(error))
                 self._rules = shipped()
         return self._rules

@@ -64,7 +64,7 @@ class Rules:
     def find(self, text: str, work: Work | None = None) -> tuple[Finding, ...]:
         """Each rule's strongest match in a text, the strongest rule first. What counts for nothing is left out.
 
-        `work`: the steps that own rules may take. They come last, so whatever happens to them, the other rules count.
+        `work`: the steps that own rules may take. They are tried last, so the shipped rules count even if they fail.
         """
         strongest: dict[str, Finding] = {}
         read = Text(text)
@@ -72,7 +72,7 @@ class Rules:
             self._find(language, Matcher(language, language.read(read)), strongest)
         try:
             self._find_own(read, work or Work(MOST_OWN_STEPS), strongest)
-        except Exception as error:  # noqa: BLE001  whatever fails in own rules, the shipped ones count
+        except Exception as error:  # noqa: BLE001  a defect of own rules keeps no shipped rule back
             _log.error("a tenant's own safety rules can't read a text", extra={"error": type(error).__name__})
         return tuple(sorted(strongest.values(), key=lambda finding: (-finding.level.rank, finding.place)))
 
